@@ -1,0 +1,176 @@
+"""The only writer of a run's state.
+
+Every transition is a guarded update: it names the state that it leaves, and, for a running run, the job that may
+speak for it (the fencing token). Zero rows means that somebody else was first, which is an outcome: the function
+returns False, or leaves the run out of what it returns.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth.models import AbstractUser
+from django.db import transaction
+from django.db.models import F
+
+from experiments.models import Experiment, Run, RunEvent
+from experiments.models.runs import RunQuerySet
+from experiments.specs import Outcome
+from experiments.states import ALLOWED, MAX_LAUNCHES, REASONS, FinishReason, RunState
+
+
+class NotADraft(Exception):
+    """The experiment was approved already, or has no cells."""
+
+
+@transaction.atomic
+def approve(*, experiment: Experiment, user: AbstractUser | None, now: datetime) -> int:
+    """Approve the plan and queue all its runs; returns how many. Raises NotADraft."""
+    approved = Experiment.objects.filter(pk=experiment.pk, approved_at__isnull=True).update(
+        approved_at=now, approved_by_id=user.pk if user else None
+    )
+    if not approved:
+        raise NotADraft(f"Experiment {experiment.name!r} is approved already; plan it under a new name.")
+    experiment.refresh_from_db()
+    runs = Run.objects.filter(cell__experiment=experiment)
+    runs.filter(depends_on__isnull=True).update(ready_at=now)
+    return _move(runs, RunState.PLANNED, RunState.QUEUED, now, queued_at=now)
+
+
+def start(*, run_ids: Iterable[int], job_id: int, directory: str, now: datetime) -> int:
+    """QUEUED -> RUNNING under the fencing token of a job; returns how many runs it moved."""
+    runs = Run.objects.filter(pk__in=list(run_ids), cancel_requested_at__isnull=True)
+    return _move(
+        runs,
+        RunState.QUEUED,
+        RunState.RUNNING,
+        now,
+        fencing_token=job_id,
+        directory=directory,
+        launches_count=F("launches_count") + 1,
+        started_at=now,
+    )
+
+
+@transaction.atomic
+def finish(
+    *, run_id: int, job_id: int, outcome: Outcome, log_tail: str, node_name: str, now: datetime
+) -> bool:
+    """End a running run as its job's verification found it; a stale job changes nothing.
+
+    A run that was lost for a reason whose policy says so is queued again, at most MAX_LAUNCHES launches in all.
+    """
+    if outcome.succeeded:
+        return _end(run_id, job_id, RunState.SUCCEEDED, outcome, "", now)
+    reason = FinishReason(outcome.reason)
+    if reason is FinishReason.CANCELLED_BY_USER:
+        return _end(run_id, job_id, RunState.CANCELLED, outcome, log_tail, now)
+    if not REASONS[reason].launch_again:
+        return _end(run_id, job_id, RunState.FAILED, outcome, log_tail, now)
+    if _requeue(run_id, job_id, outcome, node_name, now):
+        return True
+    return _end(run_id, job_id, RunState.FAILED, _crash_loop(outcome), log_tail, now)
+
+
+@transaction.atomic
+def request_cancel(*, runs: Iterable[Run], by: str, now: datetime) -> list[int]:
+    """Cancel what has not started; returns the ids of the running runs, whose jobs have to be ended."""
+    ids = [run.pk for run in runs]
+    chosen = Run.objects.filter(pk__in=ids)
+    chosen.unfinished().filter(cancel_requested_at__isnull=True).update(
+        cancel_requested_at=now, cancel_requested_by=by
+    )
+    told = {"reason": FinishReason.CANCELLED_BY_USER, "message": f"Cancelled by {by}.", "finished_at": now}
+    cancelled = list(
+        chosen.filter(state__in=[RunState.PLANNED, RunState.QUEUED]).values_list("pk", flat=True)
+    )
+    for state in (RunState.PLANNED, RunState.QUEUED):
+        _move(chosen, state, RunState.CANCELLED, now, **told)
+    _cancel_dependents(cancelled, now)
+    return list(chosen.filter(state=RunState.RUNNING).values_list("pk", flat=True))
+
+
+def _end(run_id: int, job_id: int, state: RunState, outcome: Outcome, log_tail: str, now: datetime) -> bool:
+    moved = _move(
+        Run.objects.filter(pk=run_id, fencing_token=job_id),
+        RunState.RUNNING,
+        state,
+        now,
+        reason=outcome.reason,
+        message=outcome.message,
+        log_tail=log_tail,
+        finished_at=now,
+    )
+    if not moved:
+        return False
+    if state is RunState.SUCCEEDED:
+        Run.objects.filter(depends_on=run_id, ready_at__isnull=True).update(ready_at=now)
+    else:
+        _cancel_dependents([run_id], now)
+    return True
+
+
+def _requeue(run_id: int, job_id: int, outcome: Outcome, node_name: str, now: datetime) -> bool:
+    counts = REASONS[FinishReason(outcome.reason)].counts_as_launch
+    runs = Run.objects.filter(pk=run_id, fencing_token=job_id, cancel_requested_at__isnull=True)
+    moved = _move(
+        runs.filter(launches_count__lt=MAX_LAUNCHES) if counts else runs,
+        RunState.RUNNING,
+        RunState.QUEUED,
+        now,
+        reason=outcome.reason,
+        message=outcome.message,
+        avoided_node=node_name if counts else "",
+        launches_count=F("launches_count") - (0 if counts else 1),
+        fencing_token=None,
+        started_at=None,
+    )
+    return bool(moved)
+
+
+def _crash_loop(outcome: Outcome) -> Outcome:
+    last = f"The last time: {outcome.message}"
+    return Outcome(
+        succeeded=False,
+        reason=FinishReason.CRASH_LOOP,
+        message=f"{REASONS[FinishReason.CRASH_LOOP].sentence} {last}",
+    )
+
+
+def _cancel_dependents(run_ids: list[int], now: datetime) -> None:
+    waiting = Run.objects.filter(depends_on__in=run_ids)
+    sentence = REASONS[FinishReason.DEPENDENCY_FAILED].sentence
+    told = {"reason": FinishReason.DEPENDENCY_FAILED, "message": sentence, "finished_at": now}
+    dependents = list(
+        waiting.filter(state__in=[RunState.PLANNED, RunState.QUEUED]).values_list("pk", flat=True)
+    )
+    if not dependents:
+        return
+    for state in (RunState.PLANNED, RunState.QUEUED):
+        _move(waiting, state, RunState.CANCELLED, now, **told)
+    _cancel_dependents(dependents, now)
+
+
+def _move(runs: RunQuerySet, leaving: RunState, entering: RunState, now: datetime, **values: Any) -> int:
+    """The guarded update, and the events of the runs that it moved."""
+    if entering not in ALLOWED[leaving]:
+        raise ValueError(f"A run cannot go from {leaving} to {entering}; see experiments.states.ALLOWED.")
+    with transaction.atomic():
+        ids = list(runs.filter(state=leaving).select_for_update().values_list("pk", flat=True))
+        moved = Run.objects.filter(pk__in=ids, state=leaving).update(state=entering, **values)
+        _record(ids, entering, values, now)
+    return moved
+
+
+def _record(run_ids: list[int], state: RunState, values: Mapping[str, Any], now: datetime) -> None:
+    RunEvent.objects.bulk_create(
+        RunEvent(
+            run_id=run_id,
+            at=now,
+            state=state,
+            reason=values.get("reason", ""),
+            message=values.get("message", ""),
+            job_id=values.get("fencing_token"),
+        )
+        for run_id in run_ids
+    )

@@ -1,0 +1,68 @@
+"""A question, and the cells that its plan lays out."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+
+from experiments.states import CellType
+
+
+class Experiment(models.Model):
+    class OnNodeLost(models.TextChoices):
+        WAIT = "wait"
+        REQUEUE = "requeue"
+
+    name = models.CharField(max_length=100, unique=True)
+    question = models.TextField(blank=True)
+    document = models.JSONField(help_text="The experiment document that the plan was made from.")
+    notes = models.JSONField(default=list, help_text="Warnings and explanations that the plan gave.")
+    max_parallel = models.PositiveIntegerField(default=2)
+    priority = models.IntegerField(default=0)
+    evaluation_hold_seconds = models.PositiveIntegerField(default=900)
+    on_node_lost = models.CharField(max_length=10, choices=OnNodeLost, default=OnNodeLost.WAIT)
+    open_jobs = models.PositiveIntegerField(default=0, help_text="Jobs that are placed and have not ended.")
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
+    approved_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
+    planned_at = models.DateTimeField()
+    approved_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-planned_at"]
+        permissions = [
+            ("approve_plan", "Can approve plans"),
+            ("control_any_run", "Can cancel other people's experiments and runs"),
+            ("run_commands", "Can plan runs of the lab's own commands"),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(max_parallel__gte=1), name="experiment_window_is_open"),
+            models.CheckConstraint(condition=Q(open_jobs__gte=0), name="experiment_open_jobs_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_draft(self) -> bool:
+        return self.approved_at is None
+
+
+class Cell(models.Model):
+    """One row of a plan."""
+
+    experiment = models.ForeignKey(Experiment, models.CASCADE, related_name="cells")
+    index = models.PositiveIntegerField()
+    name = models.CharField(max_length=200)
+    type = models.CharField(max_length=20, choices=[(t.value, t.value) for t in CellType])
+    levels = models.JSONField(default=dict, help_text="The level of each factor in this cell.")
+    base_model = models.ForeignKey("experiments.BaseModel", models.PROTECT, null=True, related_name="cells")
+    dataset = models.ForeignKey("experiments.Dataset", models.PROTECT, null=True, related_name="cells")
+    seed = models.IntegerField(default=0)
+
+    class Meta:
+        ordering = ["experiment", "index"]
+        constraints = [
+            models.UniqueConstraint(F("experiment"), F("name"), name="cell_name_unique_in_experiment"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

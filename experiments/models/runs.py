@@ -1,0 +1,128 @@
+"""The run table: it is the queue, too. Only `experiments.lifecycle` writes a run's state."""
+
+from pathlib import Path
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+
+from experiments.specs import Resources, RunSpec, spec_from_json
+from experiments.states import TERMINAL, FinishReason, RunKind, RunState
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def of_experiment(self, name: str) -> "RunQuerySet":
+        return self.filter(cell__experiment__name=name)
+
+    def queued(self) -> "RunQuerySet":
+        return self.filter(state=RunState.QUEUED)
+
+    def unfinished(self) -> "RunQuerySet":
+        return self.exclude(state__in=TERMINAL)
+
+    def unharvested(self) -> "RunQuerySet":
+        return self.filter(state__in=TERMINAL, harvested_at__isnull=True).exclude(directory="")
+
+
+class Run(models.Model):
+    cell = models.ForeignKey("experiments.Cell", models.CASCADE, related_name="runs")
+    kind = models.CharField(max_length=20, choices=[(k.value, k.value) for k in RunKind])
+    name = models.CharField(max_length=250)
+    depends_on = models.ForeignKey("self", models.RESTRICT, null=True, related_name="dependents")
+    spec = models.JSONField(help_text="What it does; the dataclass of its kind in experiments.specs.")
+    engine_key = models.CharField(
+        max_length=64, blank=True, help_text="Runs with the same key can share an engine."
+    )
+
+    devices = models.PositiveIntegerField(default=1)
+    device_memory_mib = models.PositiveIntegerField(
+        null=True, help_text="Of each device; empty takes whole devices."
+    )
+    host_memory_mib = models.PositiveIntegerField(default=0)
+    cpu_threads = models.PositiveIntegerField(default=1)
+    limit_seconds = models.PositiveIntegerField()
+    priority = models.IntegerField(default=0)
+
+    state = models.CharField(
+        max_length=12, choices=[(s.value, s.value) for s in RunState], default=RunState.PLANNED
+    )
+    reason = models.CharField(max_length=24, blank=True, choices=[(r.value, r.value) for r in FinishReason])
+    message = models.TextField(blank=True)
+    log_tail = models.TextField(
+        blank=True, help_text="The last lines of the log of a run that did not succeed."
+    )
+    launches_count = models.PositiveIntegerField(default=0)
+    fencing_token = models.BigIntegerField(
+        null=True, help_text="The job whose result is accepted; no other's is."
+    )
+    avoided_node = models.CharField(max_length=100, blank=True, help_text="The node that lost it last.")
+    directory = models.CharField(max_length=1000, blank=True, help_text="The directory of its last job.")
+    cancel_requested_at = models.DateTimeField(null=True)
+    cancel_requested_by = models.CharField(max_length=150, blank=True)
+
+    queued_at = models.DateTimeField(null=True)
+    ready_at = models.DateTimeField(null=True, help_text="When the run that it builds on had succeeded.")
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    harvested_at = models.DateTimeField(null=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["state", "-priority", "queued_at", "id"], name="run_queue"),
+            models.Index(fields=["state", "finished_at"], name="run_recent"),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["cell", "name"], name="run_name_unique_in_cell"),
+            models.CheckConstraint(condition=Q(devices__gte=1), name="run_needs_a_device"),
+            models.CheckConstraint(condition=Q(limit_seconds__gte=1), name="run_has_a_limit"),
+            models.CheckConstraint(
+                condition=~Q(state=RunState.RUNNING) | Q(fencing_token__isnull=False),
+                name="running_run_has_a_job",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in TERMINAL
+
+    @property
+    def parsed_spec(self) -> RunSpec:
+        spec: dict[str, Any] = self.spec
+        return spec_from_json(spec)
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(
+            devices=self.devices,
+            device_memory_mib=self.device_memory_mib,
+            host_memory_mib=self.host_memory_mib,
+            cpu_threads=self.cpu_threads,
+            limit_seconds=self.limit_seconds,
+        )
+
+    @property
+    def log_path(self) -> Path | None:
+        return Path(self.directory) / "output.log" if self.directory else None
+
+
+class RunEvent(models.Model):
+    """A transition of a run, kept for the people who ask what happened."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="events")
+    at = models.DateTimeField()
+    state = models.CharField(max_length=12)
+    reason = models.CharField(max_length=24, blank=True)
+    message = models.TextField(blank=True)
+    job_id = models.BigIntegerField(null=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.state} {self.reason}".rstrip()

@@ -1,0 +1,40 @@
+"""What people read of a run while it lives and afterwards."""
+
+from pathlib import Path
+
+from experiments.models import Run
+from experiments.parsers import torchtune
+
+TAIL_BYTES = 64 * 1024
+
+
+def log_tail(run: Run, lines: int = 60) -> str:
+    """The last lines of a run's log, or nothing where there is none yet."""
+    return file_tail(run.log_path, lines) if run.log_path else ""
+
+
+def file_tail(path: Path, lines: int) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join(last_states(text)[-lines:])
+
+
+def last_states(text: str) -> list[str]:
+    """Lines as a terminal would show them: of a progress bar, only its last state."""
+    return [
+        line.rstrip("\r").rsplit("\r", 1)[-1].replace("\x1b[A", "")
+        for line in text.split("\n")
+        if line.strip()
+    ]
+
+
+def loss_curve(run: Run) -> list[tuple[int, float]]:
+    """(step, loss) of a fine-tune, as far as it has come."""
+    if not run.directory:
+        return []
+    return [(record.step, record.loss) for record in torchtune.read_metrics(Path(run.directory) / "output")]

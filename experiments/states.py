@@ -1,0 +1,132 @@
+"""The words of a run's life: states, the transitions between them, and the reasons for an ending.
+
+    PLANNED -> QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED
+    PLANNED, QUEUED -> CANCELLED;  RUNNING -> QUEUED only when the reason's policy says so.
+
+Few states, many reasons: every reason carries its sentence and whether the run is launched again.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+MAX_LAUNCHES = 3
+
+
+class RunState(StrEnum):
+    PLANNED = "PLANNED"
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+ALLOWED: dict[RunState, frozenset[RunState]] = {
+    RunState.PLANNED: frozenset({RunState.QUEUED, RunState.CANCELLED}),
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED}),
+    RunState.RUNNING: frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.QUEUED}),
+    RunState.SUCCEEDED: frozenset(),
+    RunState.FAILED: frozenset(),
+    RunState.CANCELLED: frozenset(),
+}
+
+TERMINAL = frozenset(state for state, following in ALLOWED.items() if not following)
+
+
+class RunKind(StrEnum):
+    FINETUNE = "finetune"
+    EVALUATE = "evaluate"
+    COMMAND = "command"
+    SIMULATED = "simulated"
+
+
+class CellType(StrEnum):
+    FINETUNED = "finetuned"
+    CONTROL = "control"
+    COMMAND = "command"
+    SIMULATED = "simulated"
+
+
+class FinishReason(StrEnum):
+    TIMED_OUT = "TIMED_OUT"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    KILLED = "KILLED"
+    EXIT_CODE = "EXIT_CODE"
+    TRAINED_NOTHING = "TRAINED_NOTHING"
+    RESULT_INCOMPLETE = "RESULT_INCOMPLETE"
+    CONFIG_INVALID = "CONFIG_INVALID"
+    MODEL_MISSING = "MODEL_MISSING"
+    DATA_INVALID = "DATA_INVALID"
+    ADAPTER_INVALID = "ADAPTER_INVALID"
+    ENGINE_FAILED = "ENGINE_FAILED"
+    LAUNCH_FAILED = "LAUNCH_FAILED"
+    SUPERVISOR_LOST = "SUPERVISOR_LOST"
+    NODE_LOST = "NODE_LOST"
+    STOPPED = "STOPPED"
+    CRASH_LOOP = "CRASH_LOOP"
+    DEPENDENCY_FAILED = "DEPENDENCY_FAILED"
+    CANCELLED_BY_USER = "CANCELLED_BY_USER"
+
+
+@dataclass(frozen=True)
+class ReasonPolicy:
+    sentence: str
+    launch_again: bool = False
+    counts_as_launch: bool = True  # towards MAX_LAUNCHES
+
+
+REASONS: dict[FinishReason, ReasonPolicy] = {
+    FinishReason.TIMED_OUT: ReasonPolicy(
+        "It ran past its time limit and was ended; raise limits.timeout_seconds."
+    ),
+    FinishReason.OUT_OF_MEMORY: ReasonPolicy("It ran out of memory; lower batch_size or max_seq_len."),
+    FinishReason.KILLED: ReasonPolicy(
+        "It was killed by a signal that labmgr did not send; see the machine's log."
+    ),
+    FinishReason.EXIT_CODE: ReasonPolicy(
+        "Its program ended with an error; the last lines of its log say which."
+    ),
+    FinishReason.TRAINED_NOTHING: ReasonPolicy(
+        "It ended without a single optimizer step; batch_size times gradient_accumulation_steps must not exceed the rows."
+    ),
+    FinishReason.RESULT_INCOMPLETE: ReasonPolicy(
+        "It ended without all the results that were expected of it."
+    ),
+    FinishReason.CONFIG_INVALID: ReasonPolicy(
+        "Its configuration was refused; correct the experiment document."
+    ),
+    FinishReason.MODEL_MISSING: ReasonPolicy("A file of the base model is missing; verify the model again."),
+    FinishReason.DATA_INVALID: ReasonPolicy("Its dataset could not be read; verify the dataset again."),
+    FinishReason.ADAPTER_INVALID: ReasonPolicy(
+        "The adapter could not be loaded; look at the fine-tune that made it."
+    ),
+    FinishReason.ENGINE_FAILED: ReasonPolicy(
+        "The inference engine did not start or broke down; see its log."
+    ),
+    FinishReason.LAUNCH_FAILED: ReasonPolicy(
+        "Its program could not be started; check the ML environment and the command."
+    ),
+    FinishReason.SUPERVISOR_LOST: ReasonPolicy(
+        "Its supervisor disappeared; what was left of it was ended.", True
+    ),
+    FinishReason.NODE_LOST: ReasonPolicy("Its node was lost.", True),
+    FinishReason.STOPPED: ReasonPolicy("labmgr was stopped while it ran; it is queued again.", True, False),
+    FinishReason.CRASH_LOOP: ReasonPolicy(
+        f"It was lost {MAX_LAUNCHES} times; look at the node before queueing it again."
+    ),
+    FinishReason.DEPENDENCY_FAILED: ReasonPolicy("The run that it builds on did not succeed."),
+    FinishReason.CANCELLED_BY_USER: ReasonPolicy("A person cancelled it."),
+}
+
+
+class JobState(StrEnum):
+    """PLACED -> CLAIMED -> RUNNING -> ENDING -> ENDED, with no way back."""
+
+    PLACED = "PLACED"
+    CLAIMED = "CLAIMED"
+    RUNNING = "RUNNING"
+    ENDING = "ENDING"
+    ENDED = "ENDED"
+
+
+OPEN_JOB_STATES = frozenset(JobState) - {JobState.ENDED}
