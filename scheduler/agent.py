@@ -1,0 +1,149 @@
+"""The agent: one a node, in its worker. It claims, launches, watches and ends the node's jobs, from the database alone.
+
+Messages only make it look sooner. It survives a database that is away for a while: what ended meanwhile is kept
+and written when it is back.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+from django.db import DatabaseError, connection
+from django.db.models import F
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from experiments.states import OPEN_JOB_STATES, JobState
+from scheduler import inventory, watching
+from scheduler.dispatch import paths_of, request_tick
+from scheduler.inventory import NodeReading
+from scheduler.launchers.base import Adoption, ExitRecord, Launcher
+from scheduler.models import Job, Node
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_SECONDS = 1.0
+RENEW_EVERY_SECONDS = 5.0
+_ATTACH_LOOK_SECONDS = 30.0
+
+
+class Agent(threading.Thread):
+    def __init__(self, *, reading: NodeReading, launcher: Launcher, send: Callable[[Job], None]) -> None:
+        super().__init__(name=f"agent of {reading.name}", daemon=True)
+        self._reading = reading
+        self._launcher = launcher
+        self._send = send
+        self._stopping = threading.Event()
+        self._opened = False
+        self._unsaved: list[ExitRecord] = []
+        self._to_launch: list[Job] = []
+        self._attached: dict[int, threading.Event] = {}
+        self._renewed_at: datetime | None = None
+        self._node = Node(name=reading.name)
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.step(timeout_seconds=LOOK_EVERY_SECONDS)
+            except DatabaseError:
+                log.exception(
+                    "the database is away; the jobs go on, and what ends is written when it is back"
+                )
+                connection.close()
+                self._stopping.wait(LOOK_EVERY_SECONDS)
+        self._launcher.close()
+        connection.close()
+
+    def step(self, *, timeout_seconds: float) -> None:
+        """Look once at everything; waits at most so long for a job to end."""
+        if not self._opened:
+            self._open()
+        self._unsaved += self._launcher.wait(timeout_seconds=0 if self._to_launch else timeout_seconds)
+        now = timezone.now()
+        self._end(now)
+        self._launch(now)
+        watching.cancel_requested(node=self._node, launcher=self._launcher, now=now)
+        self._settle(now)
+        self._renew(now)
+
+    def wake(self) -> None:
+        self._launcher.wake()
+
+    def stop(self) -> None:
+        """Stop watching; the jobs live on, and the next agent adopts them."""
+        self._stopping.set()
+        self.wake()
+        for event in list(self._attached.values()):
+            event.set()
+
+    def attach(self, job_id: int) -> None:
+        """Block while a job of this node is open, so that whoever watches the broker sees it running."""
+        ended = self._attached.setdefault(job_id, threading.Event())
+        self.wake()
+        try:
+            while (
+                not self._stopping.is_set() and self._is_open(job_id) and not ended.wait(_ATTACH_LOOK_SECONDS)
+            ):
+                pass
+        finally:
+            self._attached.pop(job_id, None)
+            connection.close()
+
+    def _open(self) -> None:
+        """A new session of the node, and every job that an earlier agent left."""
+        self._node = inventory.record(self._reading)
+        Node.objects.filter(pk=self._node.pk).update(
+            session_epoch=F("session_epoch") + 1, boot_id=inventory.boot_id(), session_renewed_at=Now()
+        )
+        for job in watching.open_jobs(self._node):
+            self._adopt(job)
+        request_tick()
+        self._opened = True
+
+    def _adopt(self, job: Job) -> None:
+        if job.state == JobState.PLACED:
+            return
+        adoption = self._launcher.adopt(job_id=job.pk, control_dir=paths_of(job).control)
+        log.info("job %s of an earlier agent is %s", job.pk, adoption)
+        if adoption is Adoption.ABSENT:
+            self._to_launch.append(job)
+            return
+        Job.objects.filter(pk=job.pk, state=JobState.CLAIMED).update(
+            state=JobState.RUNNING, started_at=job.started_at or timezone.now()
+        )
+        if job.state == JobState.ENDING:
+            self._launcher.cancel(job_id=job.pk)
+        self._send(job)
+
+    def _launch(self, now: datetime) -> None:
+        self._to_launch += watching.claim(node=self._node, now=now)
+        while self._to_launch:
+            watching.launch(job=self._to_launch[0], launcher=self._launcher, now=now)
+            self._to_launch.pop(0)
+
+    def _end(self, now: datetime) -> None:
+        while self._unsaved:
+            record = self._unsaved[0]
+            job = Job.objects.select_related("experiment", "node").filter(pk=record.job_id).first()
+            if job is not None:
+                watching.end(job=job, record=record, now=now)
+            self._unsaved.pop(0)
+            if event := self._attached.get(record.job_id):
+                event.set()
+
+    def _settle(self, now: datetime) -> None:
+        running = Job.objects.filter(node=self._node, state=JobState.RUNNING, launches__run__kind="evaluate")
+        for job in running.select_related("experiment", "node").distinct():
+            watching.settle(job=job, now=now)
+
+    def _renew(self, now: datetime) -> None:
+        if self._renewed_at and (now - self._renewed_at).total_seconds() < RENEW_EVERY_SECONDS:
+            return
+        Node.objects.filter(pk=self._node.pk).update(session_renewed_at=Now())
+        self._renewed_at = now
+
+    def _is_open(self, job_id: int) -> bool:
+        return Job.objects.filter(
+            pk=job_id, node__name=self._reading.name, state__in=OPEN_JOB_STATES
+        ).exists()

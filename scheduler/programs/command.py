@@ -1,0 +1,44 @@
+"""A lab's own program."""
+
+from collections.abc import Mapping
+
+from experiments.specs import CommandSpec
+from experiments.states import FinishReason
+from scheduler.launchers.base import ExitRecord
+from scheduler.programs.base import (
+    Command,
+    PlacedJob,
+    Surroundings,
+    Verdict,
+    ended_by_us,
+    failed,
+    killed,
+    succeeded,
+    usage,
+)
+from scheduler.programs.environment import job_environment
+
+
+class OwnCommand:
+    def prepare(self, job: PlacedJob, surroundings: Surroundings) -> Command:
+        spec = job.runs[0].spec
+        assert isinstance(spec, CommandSpec)
+        return Command(argv=spec.argv, env={**spec.env, **job_environment(job, surroundings)})
+
+    def settled(self, job: PlacedJob) -> Mapping[int, Verdict]:
+        return {}
+
+    def verify(self, job: PlacedJob, record: ExitRecord) -> Mapping[int, Verdict]:
+        run = job.runs[0]
+        assert isinstance(run.spec, CommandSpec)
+        return {run.run_id: ended_by_us(run, record) or killed(record) or _verdict(job, run.spec, record)}
+
+
+def _verdict(job: PlacedJob, spec: CommandSpec, record: ExitRecord) -> Verdict:
+    measured = usage(record, job.paths.log)
+    if record.exit_code != 0:
+        return failed(FinishReason.EXIT_CODE, f"Exit code {record.exit_code}.", measured)
+    missing = [name for name in spec.expected_files if not (job.paths.directory / name).is_file()]
+    if missing:
+        return failed(FinishReason.RESULT_INCOMPLETE, f"Not written: {', '.join(missing)}.", measured)
+    return succeeded(measured)

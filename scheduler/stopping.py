@@ -1,0 +1,17 @@
+"""Stopping labmgr with its runs: nothing is placed any more, and what runs is ended and queued again."""
+
+from datetime import datetime
+
+from django.db import transaction
+
+from experiments.states import OPEN_JOB_STATES
+from scheduler.models import Job, TickRequest
+
+
+@transaction.atomic
+def stop_jobs(*, now: datetime) -> int:
+    """Ask every open job to end; returns how many there are. May be repeated."""
+    TickRequest.objects.update_or_create(pk=1, defaults={"is_paused": True})
+    jobs = Job.objects.filter(state__in=OPEN_JOB_STATES)
+    jobs.filter(cancel_requested_at__isnull=True).update(cancel_requested_at=now)
+    return jobs.count()

@@ -1,0 +1,78 @@
+"""The ticker: looks whether something was freed or is needed, and ticks until all of it is served.
+
+A burst of requests is one pass. It reads the requests from the database, so that it needs no broker; a message only
+makes it look sooner.
+"""
+
+import logging
+import threading
+from datetime import timedelta
+
+from django.db import DatabaseError, connection
+from django.utils import timezone
+
+from experiments.models import Run
+from scheduler import dispatch
+from scheduler.dispatch import Send
+from scheduler.models import TickRequest
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_SECONDS = 0.5
+PAUSE_SECONDS = 0.02
+SAFETY_NET = timedelta(seconds=2)
+
+
+class Ticker(threading.Thread):
+    def __init__(self, *, send: Send) -> None:
+        super().__init__(name="ticker", daemon=True)
+        self._send = send
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        started = False
+        while not self._stopping.is_set():
+            try:
+                started = started or resume()
+                catch_up(send=self._send)
+            except DatabaseError:
+                log.exception("the database is away; the next tick is tried in a moment")
+                connection.close()
+            self._wake.wait(LOOK_EVERY_SECONDS)
+            self._wake.clear()
+            self._stopping.wait(PAUSE_SECONDS)
+        connection.close()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.wake()
+
+
+def catch_up(*, send: Send) -> None:
+    """Tick until what was served equals what was requested; a tick now and then while runs are queued, too."""
+    while (asked := _asked()) is not None:
+        dispatch.tick(now=timezone.now(), send=send)
+        TickRequest.objects.filter(pk=1, served__lte=asked).update(served=asked, ticked_at=timezone.now())
+
+
+def resume() -> bool:
+    """End the pause that a stop of labmgr made."""
+    TickRequest.objects.get_or_create(pk=1)
+    TickRequest.objects.filter(pk=1).update(is_paused=False)
+    return True
+
+
+def _asked() -> int | None:
+    """The number of requests, if a tick is due."""
+    row = TickRequest.objects.get(pk=1)
+    if row.served < row.requested:
+        return row.requested
+    due = row.ticked_at is None or timezone.now() - row.ticked_at >= SAFETY_NET
+    newly_queued = (
+        Run.objects.queued().filter(queued_at__gt=row.ticked_at).exists() if row.ticked_at else False
+    )
+    return row.requested if newly_queued or (due and Run.objects.queued().exists()) else None

@@ -1,0 +1,165 @@
+"""What the agent does with the jobs of its node: claim, launch, look at, end. Each step may be repeated harmlessly."""
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+
+from experiments import harvest
+from experiments.harvest import Conditions
+from experiments.models import Run
+from experiments.queries import file_tail
+from experiments.specs import SimulatedSpec
+from experiments.states import OPEN_JOB_STATES, FinishReason, JobState
+from scheduler import ending
+from scheduler.launchers.base import ExitRecord, Launcher, LaunchError, LaunchRequest
+from scheduler.models import Job, Node
+from scheduler.placed import placed_job, program_of
+from scheduler.programs.base import Command, PlacedJob, Surroundings, Verdict, failed
+from scheduler.programs.environment import ml_versions
+from scheduler.programs.torchtune_config import UnsupportedModel
+
+log = logging.getLogger(__name__)
+
+LOG_TAIL_LINES = 40
+
+
+def surroundings() -> Surroundings:
+    return Surroundings(
+        ml_python=settings.ML_PYTHON, cache_root=settings.CACHE_ROOT, grace_seconds=settings.GRACE_SECONDS
+    )
+
+
+def claim(*, node: Node, now: datetime) -> list[Job]:
+    """PLACED -> CLAIMED for all that was placed here."""
+    with transaction.atomic():
+        placed = Job.objects.filter(node=node, state=JobState.PLACED).select_for_update()
+        ids = list(placed.values_list("pk", flat=True))
+        if not ids:
+            return []
+        Job.objects.filter(pk__in=ids, state=JobState.PLACED).update(state=JobState.CLAIMED, claimed_at=now)
+    return list(Job.objects.filter(pk__in=ids).select_related("experiment", "node"))
+
+
+def launch(*, job: Job, launcher: Launcher, now: datetime) -> bool:
+    """CLAIMED -> RUNNING. A job that cannot be prepared or started ends with the reason; then it is False."""
+    placed = placed_job(job)
+    try:
+        command = program_of(placed).prepare(placed, surroundings())
+        _write_files(placed, command)
+        launcher.submit(_request(job, placed, command))
+    except (LaunchError, OSError, UnsupportedModel, ValueError, KeyError) as error:
+        log.warning("job %s could not be launched: %s", job.pk, error)
+        verdict = failed(_launch_reason(error), f"{error}")
+        outcomes = {run.run_id: verdict.outcome for run in placed.runs}
+        ending.end_job(job=job, record=None, outcomes=outcomes, log_tail="", now=now)
+        return False
+    Job.objects.filter(pk=job.pk, state=JobState.CLAIMED).update(state=JobState.RUNNING, started_at=now)
+    Run.objects.filter(launches__job=job, fencing_token=job.pk).update(started_at=now)
+    return True
+
+
+def end(*, job: Job, record: ExitRecord, now: datetime) -> None:
+    """Verify what an ended job left behind, keep what was measured, and end its row."""
+    placed = placed_job(job)
+    verdicts = program_of(placed).verify(placed, record) if placed.runs else {}
+    _harvest(job, placed, verdicts, now)
+    tail = file_tail(placed.paths.log, LOG_TAIL_LINES)
+    outcomes = {run_id: verdict.outcome for run_id, verdict in verdicts.items()}
+    ending.end_job(job=job, record=record, outcomes=outcomes, log_tail=tail, now=now)
+
+
+def settle(*, job: Job, now: datetime) -> None:
+    """End the runs of a shared engine whose own results are durable, while the engine goes on."""
+    placed = placed_job(job)
+    if len(placed.runs) < 1:
+        return
+    verdicts = program_of(placed).settled(placed)
+    _harvest(job, placed, verdicts, now)
+    for run_id, verdict in verdicts.items():
+        tail = file_tail(placed.paths.log, LOG_TAIL_LINES)
+        ending.finish_run(job=job, run_id=run_id, outcome=verdict.outcome, log_tail=tail, now=now)
+
+
+def cancel_requested(*, node: Node, launcher: Launcher, now: datetime) -> None:
+    """End the trees of jobs that were asked to end, or that have no live run left; leave runs out of shared engines."""
+    jobs = Job.objects.filter(node=node, state=JobState.RUNNING).select_related("experiment", "node")
+    for job in jobs.filter(
+        launches__is_open=True, launches__run__cancel_requested_at__isnull=False
+    ).distinct():
+        _cancel_runs(job, now)
+    for job in Job.objects.filter(node=node, state=JobState.RUNNING, cancel_requested_at__isnull=False):
+        Job.objects.filter(pk=job.pk, state=JobState.RUNNING).update(state=JobState.ENDING)
+        launcher.cancel(job_id=job.pk)
+
+
+def open_jobs(node: Node) -> list[Job]:
+    return list(Job.objects.filter(node=node, state__in=OPEN_JOB_STATES).select_related("experiment", "node"))
+
+
+def _cancel_runs(job: Job, now: datetime) -> None:
+    placed = placed_job(job)
+    if all(run.cancelled for run in placed.runs):
+        Job.objects.filter(pk=job.pk, cancel_requested_at__isnull=True).update(cancel_requested_at=now)
+        return
+    placed.paths.cancelled.mkdir(parents=True, exist_ok=True)
+    for run in placed.runs:
+        if run.cancelled:
+            (placed.paths.cancelled / str(run.run_id)).touch()
+
+
+def _request(job: Job, placed: PlacedJob, command: Command) -> LaunchRequest:
+    spec = placed.runs[0].spec
+    return LaunchRequest(
+        job_id=job.pk,
+        argv=command.argv,
+        env=command.env,
+        cwd=placed.paths.directory,
+        log_path=placed.paths.log,
+        control_dir=placed.paths.control,
+        limit_seconds=job.limit_seconds,
+        grace_seconds=settings.GRACE_SECONDS,
+        duration_seconds=spec.duration_seconds if isinstance(spec, SimulatedSpec) else None,
+    )
+
+
+def _write_files(placed: PlacedJob, command: Command) -> None:
+    for directory in (placed.paths.directory, placed.paths.scratch, settings.CACHE_ROOT):
+        directory.mkdir(parents=True, exist_ok=True)
+    placed.paths.control.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path, content in command.files.items():
+        path.write_text(content)
+
+
+def _launch_reason(error: Exception) -> FinishReason:
+    if isinstance(error, UnsupportedModel | KeyError | ValueError):
+        return FinishReason.CONFIG_INVALID
+    return FinishReason.MODEL_MISSING if isinstance(error, FileNotFoundError) else FinishReason.LAUNCH_FAILED
+
+
+def _harvest(job: Job, placed: PlacedJob, verdicts: Mapping[int, Verdict], now: datetime) -> None:
+    """A fault here must not keep the job from ending: what is not harvested stays marked so."""
+    conditions = _conditions(job, placed)
+    for run in Run.objects.filter(pk__in=verdicts, fencing_token=job.pk).select_related("cell__base_model"):
+        try:
+            measurements = verdicts[run.pk].measurements
+            harvest.store(run=run, job_id=job.pk, measurements=measurements, conditions=conditions, now=now)
+        except (ValueError, TypeError):
+            log.exception("run %s of job %s could not be harvested", run.pk, job.pk)
+
+
+def _conditions(job: Job, placed: PlacedJob) -> Conditions:
+    started = job.started_at or job.placed_at
+    beside = Job.objects.filter(node=job.node, started_at__isnull=False, started_at__lte=started)
+    running_then = beside.exclude(pk=job.pk).exclude(ended_at__lte=started).count()
+    return Conditions(
+        device_kind=placed.devices[0].model_name,
+        precision="bf16" if placed.on_gpu else "fp32",
+        world_size=len(placed.devices),
+        cpu_threads=placed.cpu_threads,
+        co_runners=running_then,
+        versions=ml_versions(Path(settings.ML_PYTHON)),
+    )
