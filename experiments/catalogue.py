@@ -14,6 +14,7 @@ from experiments.models import BaseModel, Dataset
 from experiments.specs import DataSource
 from experiments.verification import (
     DatasetFacts,
+    ModelFacts,
     VerificationError,
     available,
     read_dataset,
@@ -28,6 +29,13 @@ class NotFound(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
         self.problem = problem
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    name: str
+    path: Path
+    facts: ModelFacts
 
 
 @dataclass(frozen=True)
@@ -51,24 +59,26 @@ class FoundDataset:
         )
 
 
-def find_model(name: str, *, now: datetime) -> BaseModel:
-    """The model of this name, verified now; a directory under a model root is taken up. Raises NotFound."""
+def find_model(name: str) -> FoundModel:
+    """The model of this name, verified now: a known one, or a directory under a model root. Raises NotFound."""
     known = BaseModel.objects.filter(name=name).first()
     try:
         path = resolve_under(known.path if known else name, settings.MODEL_ROOTS)
-        facts = read_model(path)
+        return FoundModel(name, path, read_model(path))
     except VerificationError as error:
-        raise NotFound(
-            Problem("factors.model", f"Model {name!r}: {error.message}", _model_remedy(name, error))
-        ) from error
+        message = f"Model {name!r}: {error.message}"
+        raise NotFound(Problem("factors.model", message, _model_remedy(name, error))) from error
+
+
+def record_model(found: FoundModel, *, now: datetime) -> BaseModel:
     model, _ = BaseModel.objects.update_or_create(
-        name=name,
+        name=found.name,
         defaults={
-            "path": str(path),
-            "architecture": facts.architecture,
-            "parameter_count": facts.parameter_count,
-            "config": dict(facts.config),
-            "content_hash": facts.content_hash,
+            "path": str(found.path),
+            "architecture": found.facts.architecture,
+            "parameter_count": found.facts.parameter_count,
+            "config": dict(found.facts.config),
+            "content_hash": found.facts.content_hash,
             "problem": "",
             "verified_at": now,
         },
@@ -141,15 +151,9 @@ def _on_disk(name: str, file: DatasetFile, call: Mapping[str, Any] | None = None
             path, format=file.format, input_column=file.input_column, output_column=file.output_column
         )
     except VerificationError as error:
-        remedy = (
-            nearest(Path(file.path).name, available(settings.DATASET_ROOTS)) if not _exists(file.path) else ""
-        )
-        raise NotFound(Problem("dataset", error.message, f"{error.remedy} {remedy}".strip())) from error
+        similar = nearest(Path(file.path).name, available(settings.DATASET_ROOTS))
+        raise NotFound(Problem("dataset", error.message, f"{error.remedy} {similar}")) from error
     return FoundDataset(name, path, facts, file, call)
-
-
-def _exists(path: str) -> bool:
-    return Path(path).exists()
 
 
 def _model_remedy(name: str, error: VerificationError) -> str:

@@ -1,7 +1,8 @@
 """The experiment document: one schema for files, API and admin. Unknown keys are errors, with the nearest known one."""
 
 import difflib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -9,9 +10,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 MAX_DOCUMENT_BYTES = 256 * 1024
+MAX_DEPTH = 20
+MAX_INTEGER = 2**31 - 1  # what a column of every database holds
+RESERVED_NAMES = frozenset({"plan"})  # /api/v1/experiments/plan/ is a call
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-PositiveInt = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+NaturalInt = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Level = str | int | float | bool
 
 
@@ -66,7 +71,7 @@ class TrainingSettings(_Strict):
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-4
     max_seq_len: PositiveInt = 512
     packed: bool = False
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: NaturalInt = 0
     recipe: str = "lora_finetune_single_device"
     torchtune: dict[str, Any] = Field(
         default_factory=dict, description="Dotted keys of the recipe's configuration."
@@ -92,7 +97,7 @@ class Needs(_Strict):
     device_memory_mib: PositiveInt | None = Field(
         None, description="A share of each device; else whole devices."
     )
-    host_memory_mib: Annotated[int, Field(ge=0)] = 0
+    host_memory_mib: NaturalInt = 0
     cpu_threads: PositiveInt = 1
 
 
@@ -122,11 +127,13 @@ class ExperimentDocument(_Strict):
     limits: Limits = Field(default_factory=Limits)
     max_parallel: PositiveInt = 2
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
-    evaluation_hold_seconds: Annotated[int, Field(ge=0)] = 900
+    evaluation_hold_seconds: NaturalInt = 900
     on_node_lost: Literal["wait", "requeue"] = "wait"
 
     @model_validator(mode="after")
     def _is_about_one_thing(self) -> "ExperimentDocument":
+        if self.name in RESERVED_NAMES:
+            raise ValueError(f"the name {self.name!r} is reserved")
         given = [name for name in ("dataset", "command", "simulated") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
@@ -145,10 +152,32 @@ def load(text: str) -> dict[str, Any]:
         raise _refused("", f"The document is larger than {MAX_DOCUMENT_BYTES} bytes.", "Shorten it.")
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise _refused("", f"It is not YAML: {error}.", "Correct the line named.") from error
+    except RecursionError as error:
+        raise _refused("", "It is nested too deeply.", "Flatten it.") from error
     if not isinstance(data, dict):
         raise _refused("", "It is not a mapping of keys to values.", "Begin with `name: ...`.")
+    return storable(data)
+
+
+def storable(data: dict[str, Any]) -> dict[str, Any]:
+    """YAML knows anchors that grow without end, dates, infinities and NULs; the database's JSON does not.
+
+    Returns the mapping unchanged. Raises InvalidDocument.
+    """
+    size = 0
+    for node in _nodes(data):
+        size += len(node) if isinstance(node, str) else 1
+        if size > MAX_DOCUMENT_BYTES:
+            raise _refused("", "It is too large once its anchors are written out.", "Shorten it.")
+        if isinstance(node, str) and "\0" in node:
+            raise _refused("", "It contains a NUL character.", "Remove it.")
+    try:
+        json.dumps(data, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:
+        message = f"It has a value that JSON cannot hold: {error}."
+        raise _refused("", message, "Write it as text or a number.") from error
     return data
 
 
@@ -215,6 +244,19 @@ def _known_keys(schema: type[BaseModel], location: list[str]) -> list[str]:
             continue
         schema = models[0]
     return list(schema.model_fields)
+
+
+def _nodes(value: Any, depth: int = 0) -> Iterator[Any]:
+    if depth > MAX_DEPTH:
+        raise _refused("", "It is nested too deeply, or an anchor contains itself.", "Flatten it.")
+    yield value
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _nodes(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _nodes(item, depth + 1)
 
 
 def _refused(path: str, message: str, remedy: str) -> InvalidDocument:

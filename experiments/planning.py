@@ -1,5 +1,6 @@
 """Plans: a document is checked against what is on disk, laid out as cells, and stored as a draft."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,8 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
 from experiments import catalogue, documents, layout
-from experiments.catalogue import FoundDataset, NotFound
+from experiments.access import may_control
+from experiments.catalogue import FoundDataset, FoundModel, NotFound
 from experiments.documents import ExperimentDocument, InvalidDocument, Problem
 from experiments.layout import Material, PlannedCell, PlannedRun
 from experiments.models import BaseModel, Cell, Experiment, Run
@@ -32,7 +34,7 @@ class Plan:
     document: ExperimentDocument
     source: Mapping[str, Any]
     cells: tuple[PlannedCell, ...]
-    models: Mapping[str, BaseModel]
+    models: Mapping[str, FoundModel]
     dataset: FoundDataset | None
     warnings: tuple[str, ...]
 
@@ -43,8 +45,8 @@ class Plan:
         return _plan_json(self.document.name, rows, list(self.warnings))
 
 
-def plan(*, data: Mapping[str, Any], user: AbstractUser | None, now: datetime) -> Plan:
-    """Check and lay out a document. `user` is None at the machine's own shell.
+def plan(*, data: Mapping[str, Any], user: AbstractUser | None) -> Plan:
+    """Check and lay out a document; nothing is stored. `user` is None at the machine's own shell.
 
     Raises InvalidDocument with every problem found, and PermissionDenied for commands without `run_commands`.
     """
@@ -53,9 +55,9 @@ def plan(*, data: Mapping[str, Any], user: AbstractUser | None, now: datetime) -
         raise PermissionDenied(
             "Planning a command of your own needs the permission experiments.run_commands."
         )
-    models, dataset = _found(document, now)
+    _refuse_too_many(document)
+    models, dataset = _found(document)
     cells = layout.lay_out(document, _material(models, dataset))
-    _refuse_too_many(cells)
     return Plan(
         document, dict(data), tuple(cells), models, dataset, tuple(_warnings(document, cells, dataset))
     )
@@ -63,8 +65,8 @@ def plan(*, data: Mapping[str, Any], user: AbstractUser | None, now: datetime) -
 
 @transaction.atomic
 def store(*, plan: Plan, user: AbstractUser | None, now: datetime) -> Experiment:
-    """Keep the plan as a draft, in place of an earlier draft. Raises NameTaken."""
-    _remove_draft(plan.document.name)
+    """Keep the plan as a draft, in place of an earlier draft of one's own. Raises NameTaken."""
+    _remove_draft(plan.document.name, user)
     document = plan.document
     experiment = Experiment.objects.create(
         name=document.name,
@@ -79,8 +81,9 @@ def store(*, plan: Plan, user: AbstractUser | None, now: datetime) -> Experiment
         planned_at=now,
     )
     dataset = catalogue.record_dataset(plan.dataset, now=now) if plan.dataset else None
+    models = {name: catalogue.record_model(found, now=now) for name, found in plan.models.items()}
     for index, cell in enumerate(plan.cells):
-        _store_cell(experiment, index, cell, plan.models.get(cell.model or ""), dataset)
+        _store_cell(experiment, index, cell, models.get(cell.model or ""), dataset)
     return experiment
 
 
@@ -99,15 +102,15 @@ def stored_plan_json(experiment: Experiment) -> dict[str, Any]:
     return _plan_json(experiment.name, rows, list(experiment.notes))
 
 
-def _found(document: ExperimentDocument, now: datetime) -> tuple[dict[str, BaseModel], FoundDataset | None]:
+def _found(document: ExperimentDocument) -> tuple[dict[str, FoundModel], FoundDataset | None]:
     if document.dataset is None:
         return {}, None
     problems: list[Problem] = []
-    models: dict[str, BaseModel] = {}
+    models: dict[str, FoundModel] = {}
     dataset = None
     for name in layout.models_named(document):
         try:
-            models[name] = catalogue.find_model(name, now=now)
+            models[name] = catalogue.find_model(name)
         except NotFound as missing:
             problems.append(missing.problem)
     try:
@@ -119,16 +122,16 @@ def _found(document: ExperimentDocument, now: datetime) -> tuple[dict[str, BaseM
     return models, dataset
 
 
-def _material(models: Mapping[str, BaseModel], dataset: FoundDataset | None) -> Material:
+def _material(models: Mapping[str, FoundModel], dataset: FoundDataset | None) -> Material:
     if dataset is None:
         return Material()
     if not dataset.facts.split_rows.get("train"):
         known = f"It has: {', '.join(dataset.facts.split_rows)}."
         raise InvalidDocument([Problem("dataset", f"{dataset.path} has no rows in a split 'train'.", known)])
     return Material(
-        model_paths={name: model.path for name, model in models.items()},
+        model_paths={name: str(model.path) for name, model in models.items()},
         max_model_lens={
-            name: int(model.config.get("max_position_embeddings", MAX_POSITION_EMBEDDINGS))
+            name: int(model.facts.config.get("max_position_embeddings", MAX_POSITION_EMBEDDINGS))
             for name, model in models.items()
         },
         split_rows=dataset.facts.split_rows,
@@ -136,9 +139,10 @@ def _material(models: Mapping[str, BaseModel], dataset: FoundDataset | None) -> 
     )
 
 
-def _refuse_too_many(cells: list[PlannedCell]) -> None:
-    if len(cells) > MAX_CELLS:
-        message = f"{len(cells)} cells are more than {MAX_CELLS}."
+def _refuse_too_many(document: ExperimentDocument) -> None:
+    count = math.prod(len(levels) for levels in document.factors.values())
+    if count > MAX_CELLS:
+        message = f"{count} cells are more than {MAX_CELLS}."
         raise InvalidDocument([Problem("factors", message, "Split the experiment.")])
 
 
@@ -158,12 +162,14 @@ def _warnings(
     return warnings
 
 
-def _remove_draft(name: str) -> None:
+def _remove_draft(name: str, user: AbstractUser | None) -> None:
     existing = Experiment.objects.select_for_update().filter(name=name).first()
     if existing is None:
         return
     if not existing.is_draft:
         raise NameTaken(f"Experiment {name!r} was approved already; plan it under a new name.")
+    if not may_control(existing, user):
+        raise NameTaken(f"Experiment {name!r} is a draft of somebody else; plan it under a new name.")
     existing.delete()
 
 

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from django.conf import settings
+
+from experiments.beneath import open_beneath
 from experiments.models import Run
 from experiments.parsers import torchtune
 
@@ -9,17 +12,27 @@ TAIL_BYTES = 64 * 1024
 
 
 def log_tail(run: Run, lines: int = 60) -> str:
-    """The last lines of a run's log, or nothing where there is none yet."""
+    """The last lines of a run's log, or nothing where there is none yet, or a link in its place."""
     return file_tail(run.log_path, lines) if run.log_path else ""
+
+
+def log_from(run: Run, position: int) -> bytes:
+    """What a run's log has from a position on."""
+    try:
+        with open_beneath(settings.RUN_ROOT, run.log_path or Path()) as file:
+            file.seek(position)
+            return file.read()
+    except (OSError, ValueError):
+        return b""
 
 
 def file_tail(path: Path, lines: int) -> str:
     try:
-        with path.open("rb") as file:
+        with open_beneath(settings.RUN_ROOT, path) as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - TAIL_BYTES))
             text = file.read().decode("utf-8", "replace")
-    except FileNotFoundError:
+    except (OSError, ValueError):
         return ""
     return "\n".join(last_states(text)[-lines:])
 

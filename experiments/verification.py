@@ -44,8 +44,8 @@ def resolve_under(path: str | Path, roots: Iterable[Path]) -> Path:
     given = Path(path)
     candidates = [given] if given.is_absolute() else [root / given for root in roots]
     for candidate in candidates:
-        resolved = candidate.resolve()
-        if resolved.exists() and any(resolved.is_relative_to(root) for root in roots):
+        resolved = _resolved(candidate)
+        if resolved is not None and any(resolved.is_relative_to(root) for root in roots):
             return resolved
     listed = ", ".join(str(root) for root in roots)
     raise VerificationError(
@@ -95,6 +95,14 @@ def file_hash(path: Path) -> str:
         while block := file.read(_HASH_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _resolved(path: Path) -> Path | None:
+    """None also for what the file system refuses to look up, such as a name that is too long."""
+    try:
+        return path.resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):
+        return None
 
 
 def _splits(path: Path, format: str) -> dict[str, list[Any]]:

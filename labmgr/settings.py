@@ -96,6 +96,8 @@ DATABASES = {"default": dict(dj_database_url.parse(DATABASE_URL))}
 if DATABASE_URL.startswith("sqlite"):
     SQLITE_PATH.parent.mkdir(parents=True, exist_ok=True)
     DATABASES["default"]["OPTIONS"] = _SQLITE_OPTIONS
+    # Tests need a file, too: a database in memory knows neither WAL nor waiting for a lock.
+    DATABASES["default"]["TEST"] = {"NAME": str(SQLITE_PATH.with_name("test.sqlite3"))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [

@@ -93,6 +93,7 @@ UNFOLD = {
             },
             {
                 "title": "Access",
+                "collapsible": True,
                 "items": [
                     _list("Users", "person", "auth.user"),
                     _list("Groups", "group", "auth.group"),

@@ -22,7 +22,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         now = timezone.now()
         try:
-            plan = planning.plan(data=documents.load(_text(options["file"])), user=None, now=now)
+            plan = planning.plan(data=documents.load(_text(options["file"])), user=None)
             experiment = planning.store(plan=plan, user=None, now=now)
         except InvalidDocument as invalid:
             raise self._refused(invalid, options["json"]) from invalid

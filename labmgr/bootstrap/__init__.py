@@ -1,0 +1,1 @@
+"""What ./lab does before anything is installed: environments, services, demo, tests. Standard library only."""

@@ -1,0 +1,155 @@
+"""Runs, and where they run, as JSON; all of it is read-only."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from experiments.models import Run
+from experiments.states import RunState
+from scheduler.models import Device, Job, Lease, Node
+
+
+class RunSerializer(serializers.ModelSerializer[Run]):
+    """`waiting_for` is the sentence that says why a queued run waits, computed when read."""
+
+    experiment = serializers.CharField(source="cell.experiment.name", read_only=True)
+    cell = serializers.CharField(source="cell.name", read_only=True)
+    waiting_for = serializers.SerializerMethodField()
+    jobs = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Run
+        fields = [
+            "id",
+            "name",
+            "kind",
+            "experiment",
+            "cell",
+            "state",
+            "reason",
+            "message",
+            "waiting_for",
+            "jobs",
+            "depends_on",
+            "spec",
+            "devices",
+            "device_memory_mib",
+            "host_memory_mib",
+            "cpu_threads",
+            "limit_seconds",
+            "priority",
+            "launches_count",
+            "log_tail",
+            "cancel_requested_at",
+            "cancel_requested_by",
+            "queued_at",
+            "ready_at",
+            "started_at",
+            "finished_at",
+            "harvested_at",
+        ]
+        read_only_fields = fields
+
+    def get_waiting_for(self, run: Run) -> str:
+        if run.state != RunState.QUEUED:
+            return ""
+        reason: str = self.context["view"].waiting_reasons.get(run.pk, "")
+        return reason
+
+    def get_jobs(self, run: Run) -> list[int]:
+        return [launch.job_id for launch in run.launches.all()]
+
+
+class LeaseSerializer(serializers.ModelSerializer[Lease]):
+    device = serializers.StringRelatedField[Any]()
+
+    class Meta:
+        model = Lease
+        fields = ["device", "memory_mib", "released_at"]
+        read_only_fields = fields
+
+
+class JobSerializer(serializers.ModelSerializer[Job]):
+    node = serializers.StringRelatedField[Any]()
+    experiment = serializers.StringRelatedField[Any]()
+    runs = serializers.SerializerMethodField()
+    leases = LeaseSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Job
+        fields = [
+            "id",
+            "title",
+            "node",
+            "experiment",
+            "runs",
+            "leases",
+            "state",
+            "limit_seconds",
+            "host_memory_mib",
+            "cpu_threads",
+            "directory",
+            "cancel_requested_at",
+            "exit_code",
+            "exit_signal",
+            "ending",
+            "message",
+            "peak_rss_mib",
+            "cpu_seconds",
+            "placed_at",
+            "claimed_at",
+            "started_at",
+            "ended_at",
+        ]
+        read_only_fields = fields
+
+    def get_runs(self, job: Job) -> list[int]:
+        return [launch.run_id for launch in job.launches.all()]
+
+
+class DeviceSerializer(serializers.ModelSerializer[Device]):
+    node = serializers.StringRelatedField[Any]()
+
+    class Meta:
+        model = Device
+        fields = [
+            "id",
+            "node",
+            "index",
+            "kind",
+            "uuid",
+            "model_name",
+            "memory_mib",
+            "allocated_mib",
+            "state",
+            "state_message",
+            "queue_name",
+        ]
+        read_only_fields = fields
+
+
+class NodeSerializer(serializers.ModelSerializer[Node]):
+    class Meta:
+        model = Node
+        fields = [
+            "id",
+            "name",
+            "is_simulated",
+            "is_draining",
+            "session_epoch",
+            "session_renewed_at",
+            "host_memory_mib",
+            "cpu_threads",
+            "allocated_host_memory_mib",
+            "allocated_cpu_threads",
+        ]
+        read_only_fields = fields
+
+
+class LinesSerializer(serializers.Serializer[Any]):
+    lines = serializers.IntegerField(min_value=1, max_value=5000, default=200)
+
+
+class LossPointSerializer(serializers.Serializer[Any]):
+    step = serializers.IntegerField()
+    loss = serializers.FloatField(allow_null=True, help_text="null where it was not a finite number")

@@ -1,0 +1,12 @@
+from rest_framework.routers import SimpleRouter
+
+from scheduler.api.runs import RunViewSet
+from scheduler.api.views import DeviceViewSet, JobViewSet, NodeViewSet
+
+router = SimpleRouter()
+router.register("runs", RunViewSet)
+router.register("jobs", JobViewSet)
+router.register("devices", DeviceViewSet)
+router.register("nodes", NodeViewSet)
+
+urlpatterns = router.urls
