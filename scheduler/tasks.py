@@ -1,6 +1,7 @@
 """Celery's side: messages that wake and mirror. They may be lost, late or doubled, and nothing changes."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from celery import shared_task
@@ -12,6 +13,8 @@ from scheduler import residents
 from scheduler.models import Job
 
 log = logging.getLogger(__name__)
+
+_announcer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="announcer")
 
 
 @shared_task
@@ -27,17 +30,18 @@ def tick(**_: Any) -> None:
 
 
 def send_attach(job: Job) -> None:
-    """Tell the node's worker about a job. A broker that is away is no fault: the agent looks for itself."""
-    device = job.leases.order_by("device__index").select_related("device__node").first()
-    index = 0 if job.node.is_simulated or device is None else device.device.index
+    """Tell the node's worker about a job, without waiting for the broker."""
+    lease = job.leases.order_by("device__index").select_related("device").first()
+    index = 0 if job.node.is_simulated or lease is None else lease.device.index
+    _announcer.submit(_announce, job.pk, f"gpu.{job.node.name}.{index}", f"{job.experiment.name}/{job.title}")
+
+
+def _announce(job_id: int, queue: str, name: str) -> None:
+    """A broker that is away, or hangs, is no fault: the agent looks for itself."""
     try:
-        attach.apply_async(
-            kwargs={"job_id": job.pk},
-            queue=f"gpu.{job.node.name}.{index}",
-            shadow=f"{job.experiment.name}/{job.title}",
-        )
-    except OperationalError as error:
-        log.warning("job %s is not announced, the broker is away: %s", job.pk, error)
+        attach.apply_async(kwargs={"job_id": job_id}, queue=queue, shadow=name)
+    except (OperationalError, OSError) as error:
+        log.warning("job %s is not announced, the broker is away: %s", job_id, error)
 
 
 @celeryd_after_setup.connect

@@ -125,6 +125,7 @@ def _write_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
     save_file(
         {key: value.contiguous() for key, value in weights.items()}, temporary, metadata={"format": "pt"}
     )
+    temporary.chmod(0o644)  # safetensors writes for the owner only
     temporary.replace(path)
 
 

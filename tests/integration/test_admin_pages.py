@@ -1,21 +1,15 @@
-"""The admin shows the lab to its people, lets them plan, approve and cancel, and edits nothing that machines wrote."""
+"""The admin shows the lab to its people, and edits nothing that machines wrote."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
-from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.db.models import Model
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
-from django.utils.html import escape
 
-from experiments.models import Calibration, Experiment, Run
+from experiments.models import Calibration, Experiment
 from experiments.states import CellType, RunKind, RunState
-from scheduler.models import Device
 from tests.conftest import People
 from tests.factories import (
     NOW,
@@ -30,6 +24,7 @@ from tests.factories import (
     make_run,
     make_user,
 )
+from tests.integration.admin_client import client_of, url
 
 MODELS = [
     "experiments_experiment",
@@ -42,7 +37,6 @@ MODELS = [
     "scheduler_device",
     "scheduler_node",
 ]
-SIMULATED = "name: sleepers\nfactors: {length: [1, 2]}\nsimulated: {duration_seconds: 1}\n"
 
 
 def fill(rows: int = 1) -> dict[str, Model]:
@@ -72,28 +66,12 @@ def admin(db: None) -> Client:
     return client_of(make_user(username="boss", is_superuser=True))
 
 
-def client_of(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-def url(name: str, *args: Any) -> str:
-    return reverse(f"admin:{name}", args=args)
-
-
 def queries_of(client: Client, address: str) -> int:
     with CaptureQueriesContext(
         connection,
     ) as captured:
         assert client.get(address).status_code == 200
     return len(captured)
-
-
-def mine_and_run(people: People, state: str = RunState.QUEUED) -> tuple[Experiment, Run]:
-    draft = state == RunState.PLANNED
-    mine = make_experiment(created_by=people.owner, approved=not draft)
-    return mine, make_run(cell=make_cell(experiment=mine), state=state)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -202,131 +180,6 @@ def test_a_dataset_outside_the_declared_roots_is_refused(admin: Client) -> None:
     dataset.refresh_from_db()
     assert "declared roots" in page
     assert dataset.path != "/etc/passwd"
-
-
-def test_a_document_becomes_a_draft(people: People) -> None:
-    answer = client_of(people.owner).post(url("experiments_experiment_add"), {"document": SIMULATED})
-    draft = Experiment.objects.get(name="sleepers")
-    assert answer["Location"] == url("experiments_experiment_change", draft.pk)
-    assert (draft.is_draft, draft.created_by) == (True, people.owner)
-
-
-def test_a_file_goes_before_the_text(people: People) -> None:
-    file = SimpleUploadedFile("plan.yaml", SIMULATED.encode())
-    client_of(people.owner).post(url("experiments_experiment_add"), {"document": "name: other", "file": file})
-    assert [experiment.name for experiment in Experiment.objects.all()] == ["sleepers"]
-
-
-@pytest.mark.parametrize(
-    ("document", "told"),
-    [
-        ("name: [", "It is not YAML"),
-        ("", "not a mapping"),
-        ("name: x\nsimulatd: {duration_seconds: 1}", "Did you mean &#x27;simulated&#x27;"),
-        ("name: x\ncommand: {argv: [ls]}", "experiments.run_commands"),
-    ],
-)
-def test_a_bad_document_is_refused_with_what_to_do(people: People, document: str, told: str) -> None:
-    page = client_of(people.owner).post(url("experiments_experiment_add"), {"document": document})
-    assert page.status_code == 200
-    assert told in page.content.decode()
-    assert escape(document) in page.content.decode()  # still there to be corrected
-    assert not Experiment.objects.exists()
-
-
-@pytest.mark.parametrize("content", [b"a" * (256 * 1024 + 1), b"\xff\xfe"])
-def test_a_file_that_is_too_large_or_no_text_is_refused(people: People, content: bytes) -> None:
-    form = {"document": "", "file": SimpleUploadedFile("plan.yaml", content)}
-    page = client_of(people.owner).post(url("experiments_experiment_add"), form)
-    assert "problem" in page.content.decode()
-    assert not Experiment.objects.exists()
-
-
-def test_an_approved_name_is_refused(people: People) -> None:
-    make_experiment(name="sleepers", approved=True)
-    page = client_of(people.owner).post(url("experiments_experiment_add"), {"document": SIMULATED})
-    assert "approved already" in page.content.decode()
-
-
-def test_a_colleague_may_not_add_an_experiment(people: People) -> None:
-    answer = client_of(people.colleague).post(url("experiments_experiment_add"), {"document": SIMULATED})
-    assert answer.status_code == 403
-
-
-def test_approving_queues_the_runs(people: People) -> None:
-    mine, run = mine_and_run(people, RunState.PLANNED)
-    page = client_of(people.owner).get(url("experiments_experiment_change", mine.pk)).content.decode()
-    assert "Approve this plan?" in page
-    client_of(people.owner).post(url("experiments_experiment_approve", mine.pk))
-    run.refresh_from_db()
-    assert run.state == RunState.QUEUED
-
-
-def test_approving_twice_says_so(people: People) -> None:
-    mine, _ = mine_and_run(people, RunState.PLANNED)
-    owner, address = client_of(people.owner), url("experiments_experiment_approve", mine.pk)
-    owner.post(address)
-    assert "is approved already" in owner.post(address, follow=True).content.decode()
-
-
-def test_a_colleague_is_not_offered_and_not_allowed_to_approve(people: People) -> None:
-    mine, run = mine_and_run(people, RunState.PLANNED)
-    colleague = client_of(people.colleague)
-    assert (
-        "Approve this plan?"
-        not in colleague.get(url("experiments_experiment_change", mine.pk)).content.decode()
-    )
-    assert colleague.post(url("experiments_experiment_approve", mine.pk)).status_code == 403
-    run.refresh_from_db()
-    assert run.state == RunState.PLANNED
-
-
-def test_approving_takes_a_post_with_a_token(people: People) -> None:
-    mine, run = mine_and_run(people, RunState.PLANNED)
-    assert client_of(people.owner).get(url("experiments_experiment_approve", mine.pk)).status_code == 405
-    strict = Client(enforce_csrf_checks=True)
-    strict.force_login(people.owner)
-    assert strict.post(url("experiments_experiment_approve", mine.pk)).status_code == 403
-    run.refresh_from_db()
-    assert run.state == RunState.PLANNED
-
-
-@pytest.mark.parametrize("what", ["experiment", "run"])
-def test_only_the_owner_and_who_controls_any_run_may_cancel(people: People, what: str) -> None:
-    mine, run = mine_and_run(people)
-    address = url(f"experiments_{what}_cancel", mine.pk if what == "experiment" else run.pk)
-    assert client_of(people.colleague).post(address).status_code == 403
-    assert state_of(run) == RunState.QUEUED
-    client_of(people.owner).post(address)
-    assert state_of(run) == RunState.CANCELLED
-
-
-def test_who_controls_any_run_may_cancel_it(people: People) -> None:
-    _, run = mine_and_run(people)
-    lead = make_user(permissions=["experiments.view_run", "experiments.control_any_run"])
-    client_of(lead).post(url("experiments_run_cancel", run.pk))
-    assert state_of(run) == RunState.CANCELLED
-
-
-def state_of(run: Run) -> str:
-    run.refresh_from_db()
-    return run.state
-
-
-def drain(client: Client, device: Device, action: str) -> None:
-    client.post(url("scheduler_device_changelist"), {"action": action, "_selected_action": [device.pk]})
-
-
-def test_a_device_is_drained_and_resumed_by_permission(people: People) -> None:
-    device = make_device()
-    drain(client_of(people.colleague), device, "drain")
-    device.refresh_from_db()
-    assert device.state == Device.State.AVAILABLE
-    keeper = client_of(make_user(permissions=["scheduler.view_device", "scheduler.change_device"]))
-    for action, state in (("drain", Device.State.DRAINED), ("resume", Device.State.AVAILABLE)):
-        drain(keeper, device, action)
-        device.refresh_from_db()
-        assert device.state == state
 
 
 def scored() -> Experiment:

@@ -1,0 +1,80 @@
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Prefetch, QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from experiments.admin.base import ReadOnlyAdmin, url_of
+from experiments.templatetags import lab as display
+from scheduler.models import Device, Lease
+
+HELD = Prefetch(
+    "leases", Lease.objects.filter(released_at__isnull=True).select_related("job"), to_attr="held"
+)
+
+
+@admin.register(Device)
+class DeviceAdmin(ReadOnlyAdmin):
+    """Only whether a device takes jobs is for people to say."""
+
+    list_display = ["place", "kind", "model_name", "shown_state", "memory", "jobs", "state_message"]
+    list_select_related = ["node"]
+    list_filter = ["state", "kind", "node"]
+    search_fields = ["node__name", "uuid", "model_name"]
+    actions = ["drain", "resume"]
+    fieldsets = [
+        (None, {"fields": ["place", "kind", "model_name", "identity", "queue"]}),
+        ("Now", {"fields": ["shown_state", "state_message", "memory", "jobs"]}),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
+        seen: QuerySet[Device] = super().get_queryset(request)
+        return seen.select_related("node").prefetch_related(HELD)
+
+    def has_steer_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("scheduler.change_device")
+
+    @admin.action(description="Drain: take no new jobs", permissions=["steer"])
+    def drain(self, request: HttpRequest, devices: QuerySet[Device]) -> None:
+        told = f"Drained by {request.user}."
+        changed = _move(devices, [Device.State.AVAILABLE], state=Device.State.DRAINED, state_message=told)
+        messages.success(request, f"{changed} drained. What runs there goes on.")
+
+    @admin.action(description="Resume: take jobs again", permissions=["steer"])
+    def resume(self, request: HttpRequest, devices: QuerySet[Device]) -> None:
+        leaving = [Device.State.DRAINED, Device.State.QUARANTINED]
+        changed = _move(devices, leaving, state=Device.State.AVAILABLE, state_message="")
+        messages.success(request, f"{changed} resumed.")
+
+    @admin.display(description="Device", ordering="node__name")
+    def place(self, device: Device) -> str:
+        return str(device)
+
+    @admin.display(description="UUID", ordering="uuid")
+    def identity(self, device: Device) -> str:
+        return device.uuid
+
+    @admin.display(description="Queue")
+    def queue(self, device: Device) -> str:
+        return device.queue_name
+
+    @admin.display(description="State", ordering="state")
+    def shown_state(self, device: Device) -> SafeString:
+        return display.state_label(device.state, device.state_message)
+
+    @admin.display(description="Memory given", ordering="allocated_mib")
+    def memory(self, device: Device) -> SafeString:
+        text = f"{display.mebibytes(device.allocated_mib)} of {display.mebibytes(device.memory_mib)}"
+        return display.bar(device.allocated_mib, device.memory_mib, text)
+
+    @admin.display(description="Held by")
+    def jobs(self, device: Any) -> str | SafeString:
+        links = [display.link(url_of(lease.job), lease.job.title) for lease in device.held]
+        return SafeString(", ".join(links)) if links else display.NOTHING
+
+
+def _move(devices: QuerySet[Device], leaving: list[Device.State], **values: str) -> int:
+    """A guarded update: what the agent changed in the meantime stays."""
+    chosen = Device.objects.filter(pk__in=list(devices.values_list("pk", flat=True)))
+    return chosen.filter(state__in=leaving).update(**values)

@@ -1,0 +1,51 @@
+from django.contrib import admin
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from experiments.admin.base import ReadOnlyAdmin
+from experiments.templatetags import lab as display
+from scheduler.models import Node
+
+
+@admin.register(Node)
+class NodeAdmin(ReadOnlyAdmin):
+    list_display = ["name", "kind", "renewed", "device_count", "memory", "threads", "takes_jobs"]
+    list_filter = ["is_simulated", "is_draining"]
+    search_fields = ["name"]
+    fieldsets = [
+        (None, {"fields": ["name", "kind", "takes_jobs", "device_count"]}),
+        ("Given to jobs", {"fields": ["memory", "threads"]}),
+        ("Its agent's session", {"fields": ["session_renewed_at", "session_epoch", "boot_id"]}),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
+        seen: QuerySet[Node] = super().get_queryset(request)
+        return seen.annotate(devices_known=Count("devices"))
+
+    @admin.display(description="Kind", ordering="is_simulated")
+    def kind(self, node: Node) -> str:
+        return "simulated" if node.is_simulated else "machine"
+
+    @admin.display(description="Agent last seen", ordering="session_renewed_at")
+    def renewed(self, node: Node) -> str:
+        seen = node.session_renewed_at
+        return f"{display.between(seen, None)} ago" if seen else "never"
+
+    @admin.display(description="Devices", ordering="devices_known")
+    def device_count(self, node: Node) -> str:
+        return display.number(getattr(node, "devices_known", None))
+
+    @admin.display(description="Memory given")
+    def memory(self, node: Node) -> SafeString:
+        text = f"{display.mebibytes(node.allocated_host_memory_mib)} of {display.mebibytes(node.host_memory_mib)}"
+        return display.bar(node.allocated_host_memory_mib, node.host_memory_mib, text)
+
+    @admin.display(description="Threads given")
+    def threads(self, node: Node) -> SafeString:
+        text = f"{node.allocated_cpu_threads} of {node.cpu_threads}"
+        return display.bar(node.allocated_cpu_threads, node.cpu_threads, text)
+
+    @admin.display(description="Takes jobs", ordering="is_draining")
+    def takes_jobs(self, node: Node) -> SafeString:
+        return display.state_label("DRAINED" if node.is_draining else "AVAILABLE")
