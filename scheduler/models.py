@@ -53,7 +53,7 @@ class Device(models.Model):
     node = models.ForeignKey(Node, models.CASCADE, related_name="devices")
     index = models.PositiveIntegerField()
     kind = models.CharField(max_length=10, choices=Kind)
-    uuid = models.CharField(max_length=100, unique=True, help_text="NVML's UUID, or <node>/<kind>/<index>.")
+    uuid = models.CharField(max_length=100, unique=True, help_text="NVML's UUID, or node/kind/index.")
     model_name = models.CharField(max_length=200, blank=True)
     memory_mib = models.PositiveIntegerField()
     allocated_mib = models.PositiveIntegerField(default=0)

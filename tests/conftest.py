@@ -1,12 +1,16 @@
-"""Tests write nothing in var/ (tests.environment), and know three people."""
+"""What tests of several kinds share: three people, a lab that ran the demo, and one that is up."""
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from django.contrib.auth.models import User
 
-from tests import environment  # noqa: F401, I001  it comes first: it prepares Django for the next two
 from tests.factories import make_user
+from tests.lab import REPOSITORY, Demo, Lab
 
 _SEEING = [
     *(f"experiments.view_{name}" for name in ("experiment", "cell", "run", "dataset", "basemodel")),
@@ -29,3 +33,29 @@ def people(db: None) -> People:
         colleague=make_user(username="colleague", permissions=_SEEING),
         outsider=make_user(username="outsider", is_staff=False),
     )
+
+
+@pytest.fixture(scope="session")
+def folder() -> Iterator[Path]:
+    """Short, since the path of a unix socket may not be long."""
+    path = Path(tempfile.mkdtemp(prefix="lab-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def demo(folder: Path) -> Iterator[Demo]:
+    lab = Lab(folder / "demo")
+    done = lab.run("demo", "--exit", timeout=900)
+    yield Demo(lab, done.returncode, done.stdout + done.stderr)
+    lab.run("stop")
+
+
+@pytest.fixture(scope="session")
+def lab(folder: Path) -> Iterator[Lab]:
+    lab = Lab(folder / "lab")
+    lab.up()
+    shutil.copytree(REPOSITORY / "experiments/demo/models", lab.home / "models", dirs_exist_ok=True)
+    yield lab
+    lab.run("stop")
+    assert lab.job_processes() == []

@@ -68,7 +68,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('index', models.PositiveIntegerField()),
                 ('kind', models.CharField(choices=[('gpu', 'Gpu'), ('cpu', 'Cpu'), ('simulated', 'Simulated')], max_length=10)),
-                ('uuid', models.CharField(help_text="NVML's UUID, or <node>/<kind>/<index>.", max_length=100, unique=True)),
+                ('uuid', models.CharField(help_text="NVML's UUID, or node/kind/index.", max_length=100, unique=True)),
                 ('model_name', models.CharField(blank=True, max_length=200)),
                 ('memory_mib', models.PositiveIntegerField()),
                 ('allocated_mib', models.PositiveIntegerField(default=0)),

@@ -12,8 +12,7 @@ from django.conf import settings
 from experiments.parsers import torchtune
 from experiments.specs import FinetuneSpec, spec_from_json
 from scheduler.programs.torchtune import adapter_directory
-from tests.acceptance.conftest import Demo
-from tests.acceptance.lab import REPOSITORY
+from tests.lab import REPOSITORY, Demo
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 

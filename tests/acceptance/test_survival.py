@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.lab import Lab, until
+from tests.lab import Lab, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import yaml
 
 from labmgr.bootstrap.processes import read_pid_file
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 LAB = REPOSITORY / "lab"
 LOOK_SECONDS = 0.5
 
@@ -25,6 +27,7 @@ class Lab:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.port, self.flower_port = free_port(), free_port()
+        self.admin_password = ""
         names = ("PATH", "LANG", "HOME", "LABMGR_ML_PYTHON", "LABMGR_CONTROL_ENV")
         self.environment = {
             "LABMGR_CONTROL_ENV": sys.prefix,
@@ -46,6 +49,25 @@ class Lab:
             timeout=timeout,
             cwd="/",
         )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def flower_url(self) -> str:
+        return f"http://127.0.0.1:{self.flower_port}"
+
+    @property
+    def flower_password(self) -> str:
+        return (self.home / "secrets" / "flower_password").read_text().strip()
+
+    def up(self) -> None:
+        """Start the services; the first time, keep the password that is shown once."""
+        done = self.run("up", timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        if shown := re.search(r"the password (\S+)", done.stdout):
+            self.admin_password = shown[1]
 
     def manage(self, *arguments: str) -> str:
         """What a command prints; a failing one fails the test with its words."""
@@ -113,6 +135,15 @@ class Lab:
             for entry in Path("/proc").iterdir()
             if entry.name.isdigit() and mark in _bytes(entry / "environ") and _state(entry) != "Z"
         ]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What `./lab demo --exit` left."""
+
+    lab: Lab
+    exit_code: int
+    output: str
 
 
 def until(reached: Callable[[], bool], *, seconds: float) -> None:
