@@ -38,6 +38,9 @@ UNFOLD = {
     "SITE_SUBHEADER": "Lab manager",
     "SITE_URL": "/admin/",
     "SITE_SYMBOL": "science",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": _static("experiments/favicon.svg")},
+    ],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "6px",

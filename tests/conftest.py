@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from tests.factories import make_user
-from tests.lab import REPOSITORY, Demo, Lab
+from tests.lab import REPOSITORY, Demo, Lab, copy_of_the_repository, files_below
 
 _SEEING = [
     *(f"experiments.view_{name}" for name in ("experiment", "cell", "run", "dataset", "basemodel")),
@@ -45,9 +45,16 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def demo(folder: Path) -> Iterator[Demo]:
-    lab = Lab(folder / "demo")
+    """In a copy of the repository, by somebody whose own folders are empty."""
+    checkout = copy_of_the_repository(folder / "checkout")
+    person, temporary = folder / "person", folder / "tmp"
+    for made in (person, temporary):
+        made.mkdir()
+    before = files_below(checkout)
+    lab = Lab(folder / "demo", checkout=checkout, HOME=str(person), TMPDIR=str(temporary))
     done = lab.run("demo", "--exit", timeout=900)
-    yield Demo(lab, done.returncode, done.stdout + done.stderr)
+    written = (files_below(checkout) - before) | files_below(person) | files_below(temporary)
+    yield Demo(lab, done.returncode, done.stdout + done.stderr, written)
     lab.run("stop")
 
 
@@ -58,4 +65,4 @@ def lab(folder: Path) -> Iterator[Lab]:
     shutil.copytree(REPOSITORY / "experiments/demo/models", lab.home / "models", dirs_exist_ok=True)
     yield lab
     lab.run("stop")
-    assert lab.job_processes() == []
+    assert lab.processes() == []

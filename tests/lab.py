@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -19,13 +20,12 @@ import yaml
 from labmgr.bootstrap.processes import read_pid_file
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-LAB = REPOSITORY / "lab"
 LOOK_SECONDS = 0.5
 
 
 class Lab:
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, *, checkout: Path = REPOSITORY, **environment: str) -> None:
+        self.home, self.checkout = home, checkout
         self.port, self.flower_port = free_port(), free_port()
         self.admin_password = ""
         names = ("PATH", "LANG", "HOME", "LABMGR_ML_PYTHON", "LABMGR_CONTROL_ENV")
@@ -38,11 +38,12 @@ class Lab:
             "LABMGR_NODE_NAME": "here",
             "LABMGR_CPU_SLOTS": "2",
             "LABMGR_GRACE_SECONDS": "3",
+            **environment,
         }
 
     def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(LAB), *arguments],
+            [str(self.checkout / "lab"), *arguments],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -127,13 +128,21 @@ class Lab:
         assert process is not None, f"{service} does not run"
         return process.pid
 
+    def processes(self) -> list[int]:
+        """Every process that has to do with this lab: services, launchers, jobs."""
+        return self._processes(str(self.home))
+
     def job_processes(self) -> list[int]:
         """Every process of any of this lab's jobs, supervisors included."""
-        mark = f"{self.home / 'control'}/".encode()
+        return self._processes(f"{self.home / 'control'}/", where=("environ",))
+
+    def _processes(self, mark: str, where: tuple[str, ...] = ("environ", "cmdline")) -> list[int]:
         return [
             int(entry.name)
             for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and mark in _bytes(entry / "environ") and _state(entry) != "Z"
+            if entry.name.isdigit()
+            and any(mark.encode() in _bytes(entry / file) for file in where)
+            and _state(entry) != "Z"
         ]
 
 
@@ -144,6 +153,27 @@ class Demo:
     lab: Lab
     exit_code: int
     output: str
+    written_elsewhere: set[Path]  # in the repository, the person's own folder, or that of temporary files
+
+
+def copy_of_the_repository(target: Path) -> Path:
+    """What a clone would have, with what is not committed yet."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (REPOSITORY / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, target / name)
+    return target
+
+
+def files_below(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if not path.is_dir()}
 
 
 def until(reached: Callable[[], bool], *, seconds: float) -> None:

@@ -77,7 +77,7 @@ class ExperimentAdmin(ReadOnlyAdmin):
     def cells_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """The live part of the change page."""
         experiment = self.seen(request, pk)
-        context = self._change_context(request, experiment)
+        context = {**self._change_context(request, experiment), "is_live": True}
         response = TemplateResponse(request, "admin/experiments/experiment/cells.html", context)
         if context["progress"].is_finished:
             response["HX-Refresh"] = "true"

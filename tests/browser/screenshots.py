@@ -49,7 +49,9 @@ def _pictures(page: Page, lab: Lab) -> None:
     page.click("#dashboard >> text=tiny-llama-m_rank4/finetune")
     page.wait_for_selector("canvas")
     _shoot(page, "run")
-    until(lambda: {row["state"] for row in lab.summary(document["name"]).values()} == {"SUCCEEDED"}, seconds=900)
+    until(
+        lambda: {row["state"] for row in lab.summary(document["name"]).values()} == {"SUCCEEDED"}, seconds=900
+    )
     _open(page, lab, document["name"])
     page.click("text=Summary")
     _shoot(page, "summary")

@@ -22,7 +22,7 @@ DOCUMENT = {
     },
     "evaluation": {"split": "test", "scorers": ["exact_match"], "limit": 20},
 }
-MINUTES = 60_000
+MINUTE = 60_000  # in milliseconds
 
 
 def test_a_member_plans_approves_and_sees_the_run_finish(admin: Page, lab: Lab) -> None:
@@ -37,13 +37,13 @@ def test_a_member_plans_approves_and_sees_the_run_finish(admin: Page, lab: Lab) 
 
     admin.click("button.lab-go >> text=Approve")
     admin.click("dialog[open] button[type=submit]")
-    expect(admin.locator(".lab-head .lab-state")).to_have_text("running")
 
-    # The page follows by itself: nothing below reloads it.
-    expect(admin.locator(".lab-head .lab-state")).to_have_text("finished", timeout=4 * MINUTES)
+    # The page follows by itself: nothing here reloads it.
+    expect(admin.locator(".lab-head .lab-state")).to_have_text("running", timeout=MINUTE)
+    expect(admin.locator(".lab-head .lab-state")).to_have_text("succeeded", timeout=4 * MINUTE)
     expect(admin.locator("#cells .lab-state")).to_have_text("succeeded")
 
-    admin.click("#cells >> text=finetune")
+    admin.click("#cells a:text-is('finetune')")
     expect(admin.locator("canvas[data-chart]")).to_be_visible()
     expect(admin.locator(".lab-log")).to_contain_text("Loss:")
 
@@ -60,7 +60,9 @@ def test_a_document_with_mistakes_comes_back_with_what_to_do(admin: Page, lab: L
     admin.fill("textarea[name=document]", "name: wrong\nfactors: {modle: [tiny-llama-s]}\n")
     admin.click("text=Plan it")
     expect(admin.locator("[role=alert]")).to_contain_text("nothing was stored")
-    expect(admin.locator("textarea[name=document]")).to_have_value("name: wrong\nfactors: {modle: [tiny-llama-s]}\n")
+    expect(admin.locator("textarea[name=document]")).to_have_value(
+        "name: wrong\nfactors: {modle: [tiny-llama-s]}\n"
+    )
 
 
 def test_a_stranger_sees_the_login_form_only(context: BrowserContext, lab: Lab) -> None:
