@@ -15,6 +15,7 @@ from typing import Any
 CONSONANTS = "bcdfghjklmnprstvwz"
 VOWELS = "aeiou"
 LONGEST_WORD = 16  # beyond it there are more words than a float can tell apart
+MOST_WORDS = 1_000_000  # they are made while a person waits for the plan
 
 Row = dict[str, str]
 Splits = dict[str, list[Row]]
@@ -121,7 +122,7 @@ def _metadata(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
 
 def _check_capitalization(word_length: int, words: int, seed: int, train_fraction: float) -> None:
     _check_whole("word_length", word_length, 1, LONGEST_WORD)
-    _check_whole("words", words, 1, None)
+    _check_whole("words", words, 1, MOST_WORDS)
     _check_whole("seed", seed, 0, None)
     _check_fraction("train_fraction", train_fraction)
     capacity = sum(_pattern_sizes(word_length))

@@ -5,6 +5,7 @@ import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from string import Formatter
 from typing import Any
 
 from experiments import documents, naming, recipes
@@ -110,14 +111,21 @@ def _single(
 def _command_spec(document: ExperimentDocument, levels: Mapping[str, Any]) -> CommandSpec:
     assert document.command is not None
     texts = {factor: str(level) for factor, level in levels.items()}
-    try:
-        argv = tuple(part.format_map(texts) for part in document.command.argv)
-    except (KeyError, ValueError, IndexError, AttributeError) as error:
-        known = f"Use {{factor}} for one of {sorted(texts)}, and {{{{ and }}}} for braces."
-        raise InvalidDocument(
-            [Problem("command.argv", f"It names what is no factor: {error}.", known)]
-        ) from error
+    argv = tuple(_filled_in(part, texts) for part in document.command.argv)
     return CommandSpec(argv=argv, env=document.command.env, expected_files=document.command.expected_files)
+
+
+def _filled_in(part: str, texts: Mapping[str, str]) -> str:
+    """`{factor}` replaced by its level; nothing else of Python's format language, which reaches far."""
+    known = f"Use {{factor}} for one of {sorted(texts)}, and {{{{ and }}}} for braces."
+    try:
+        pieces = list(Formatter().parse(part))
+    except ValueError as error:
+        raise InvalidDocument([Problem("command.argv", f"{part!r:.200}: {error}.", known)]) from error
+    for _, name, spec, conversion in pieces:
+        if name is not None and (name not in texts or spec or conversion):
+            raise InvalidDocument([Problem("command.argv", f"It names what is no factor: {name!r}.", known)])
+    return "".join(literal + (texts[name] if name is not None else "") for literal, name, _, _ in pieces)
 
 
 def _finetuned(document: ExperimentDocument, material: Material, levels: Mapping[str, Any]) -> PlannedCell:
