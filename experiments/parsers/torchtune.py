@@ -81,8 +81,14 @@ def classify_error(log: str) -> tuple[FinishReason, str] | None:
     for pattern, reason in _ERRORS:
         found = pattern.search(log)
         if found:
-            return reason, next((line for line in reversed(lines) if pattern.search(line)), found[0])
+            line = next((line for line in reversed(lines) if pattern.search(line)), _line_of(found))
+            return reason, line
     return (FinishReason.EXIT_CODE, lines[-1]) if lines else None
+
+
+def _line_of(found: re.Match[str]) -> str:
+    start = found.string.rfind("\n", 0, found.start()) + 1
+    return found.string[start:].partition("\n")[0].strip()
 
 
 def _record(step: int, pairs: str, line: int) -> Iterator[StepRecord]:

@@ -79,6 +79,7 @@ def _engine_environment(cache_root: Path, on_gpu: bool) -> dict[str, str]:
         "VLLM_CONFIG_ROOT": str(cache_root / "vllm-config"),
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_COLOR": "0",
+        "SPT_NOENV": "1",  # else its process title overwrites the marks by which strays are found
     }
     return places if on_gpu else {**places, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 

@@ -1,0 +1,119 @@
+"""One engine scores several runs; each is judged by its own result file."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.specs import EngineSettings
+from experiments.states import FinishReason
+from scheduler.launchers.base import Ending
+from scheduler.programs.base import PlacedJob
+from scheduler.programs.vllm import Vllm, build_request
+from tests.unit.jobs import (
+    GPU,
+    carried,
+    evaluate_spec,
+    finetune_spec,
+    job_of,
+    record,
+    surroundings,
+    write_result,
+)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> PlacedJob:
+    """A fine-tuned model and its base, in one engine."""
+    tuned = carried(
+        evaluate_spec(lora_rank=64),
+        run_id=1,
+        builds_on_spec=finetune_spec(),
+        builds_on_directory=tmp_path / "finetune",
+    )
+    return job_of(tmp_path, tuned, carried(evaluate_spec(), run_id=2))
+
+
+def test_the_request_has_an_entry_a_run_and_the_adapter_of_the_last_epoch(
+    job: PlacedJob, tmp_path: Path
+) -> None:
+    request = build_request(job)
+    assert [entry["run_id"] for entry in request["entries"]] == [1, 2]
+    assert [entry["adapter_path"] for entry in request["entries"]] == [
+        str(tmp_path / "finetune" / "output" / "epoch_1"),
+        None,
+    ]
+    assert request["max_lora_rank"] == 64
+
+
+def test_an_engine_without_adapters_has_no_lora(tmp_path: Path) -> None:
+    assert build_request(job_of(tmp_path, carried(evaluate_spec())))["max_lora_rank"] is None
+
+
+def test_on_cpu_the_cache_is_bounded_and_the_engine_in_process(job: PlacedJob, tmp_path: Path) -> None:
+    engine = build_request(job)["engine"]
+    assert engine["kv_cache_memory_bytes"] == EngineSettings().kv_cache_memory_mib * 2**20
+    assert Vllm().prepare(job, surroundings(tmp_path)).env["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+
+
+def test_on_a_gpu_vllm_chooses_for_itself(tmp_path: Path) -> None:
+    job = job_of(tmp_path, carried(evaluate_spec()), devices=(GPU,))
+    assert build_request(job)["engine"]["dtype"] == "bfloat16"
+    assert "kv_cache_memory_bytes" not in build_request(job)["engine"]
+
+
+def test_the_environ_of_a_job_is_not_overwritten_by_its_process_title(job: PlacedJob, tmp_path: Path) -> None:
+    assert Vllm().prepare(job, surroundings(tmp_path)).env["SPT_NOENV"] == "1"
+
+
+def test_a_run_is_settled_as_soon_as_its_own_result_is_there(job: PlacedJob) -> None:
+    write_result(job, 1, predictions=3)
+    settled = Vllm().settled(job)
+    assert list(settled) == [1]
+    assert settled[1].outcome.succeeded
+    assert {m.metric: m.value for m in settled[1].measurements} == {
+        "exact_match": 0.5,
+        "evaluation_seconds": 1.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        ({"predictions": 2}, FinishReason.RESULT_INCOMPLETE),
+        ({"predictions": 0, "state": "cancelled"}, FinishReason.CANCELLED_BY_USER),
+        (
+            {"predictions": 0, "state": "failed", "reason": "ADAPTER_INVALID", "message": "It is broken."},
+            FinishReason.ADAPTER_INVALID,
+        ),
+        ({"predictions": 0, "state": "failed", "reason": "NO_SUCH_REASON"}, FinishReason.ENGINE_FAILED),
+    ],
+)
+def test_a_result_that_is_no_success_has_its_reason(
+    job: PlacedJob, result: dict[str, Any], reason: FinishReason
+) -> None:
+    write_result(job, 1, **result)
+    assert Vllm().settled(job)[1].outcome.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("ended", "reason"),
+    [
+        ({"exit_code": 1}, FinishReason.ENGINE_FAILED),
+        ({"exit_code": None, "signal": 11}, FinishReason.KILLED),
+        ({"exit_code": None, "ending": Ending.TIMED_OUT}, FinishReason.TIMED_OUT),
+    ],
+)
+def test_when_the_engine_breaks_only_the_runs_without_a_result_fail(
+    job: PlacedJob, ended: dict[str, Any], reason: FinishReason
+) -> None:
+    write_result(job, 1, predictions=3)
+    verdicts = Vllm().verify(job, record(**ended))
+    assert verdicts[1].outcome.succeeded
+    assert verdicts[2].outcome.reason == reason
+
+
+def test_a_result_that_is_still_being_written_is_no_result(job: PlacedJob) -> None:
+    write_result(job, 1, predictions=3)
+    (job.paths.result(1) / "result.json").write_text('{"state": "succ')
+    assert Vllm().settled(job) == {}
