@@ -14,6 +14,8 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 def open_beneath(root: Path, path: Path) -> BinaryIO:
     """The file, for reading. Raises OSError for a link on the way and ValueError for a path that is not beneath."""
     *folders, name = path.relative_to(root).parts
+    if ".." in (*folders, name):
+        raise ValueError(f"{path} leads out of {root}.")
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for folder in folders:

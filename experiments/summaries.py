@@ -126,7 +126,7 @@ def _texts(row: Row, scorers: Iterable[str]) -> list[str]:
 
 def _csv(header: list[str], lines: list[list[str]]) -> str:
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out)
     writer.writerow(header)
     writer.writerows([[_no_formula(text) for text in line] for line in lines])
     return out.getvalue()

@@ -62,20 +62,13 @@ def available(roots: Iterable[Path]) -> list[str]:
 
 
 def read_model(directory: Path) -> ModelFacts:
-    """Facts of a Hugging Face checkpoint, without loading it. Raises VerificationError for what is missing."""
-    config = _read_json(directory / "config.json")
-    _require(directory / "tokenizer.json")
-    files = _weight_files(directory)
-    headers = [_safetensors_header(file) for file in files]
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for file, header in zip(files, headers, strict=True):
-        digest.update(f"{file.name} {file.stat().st_size} {json.dumps(header, sort_keys=True)}".encode())
-    return ModelFacts(
-        architecture=next(iter(config.get("architectures") or []), config.get("model_type", "")),
-        config=config,
-        parameter_count=sum(_parameters(header) for header in headers),
-        content_hash=digest.hexdigest(),
-    )
+    """Facts of a Hugging Face checkpoint, without loading it. Raises VerificationError for what is missing or broken."""
+    try:
+        return _facts(directory)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise VerificationError(
+            f"{directory} is no checkpoint in Hugging Face layout: {error!r}.", "Download it again."
+        ) from error
 
 
 def read_dataset(path: Path, *, format: str, input_column: str, output_column: str) -> DatasetFacts:
@@ -95,6 +88,22 @@ def file_hash(path: Path) -> str:
         while block := file.read(_HASH_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _facts(directory: Path) -> ModelFacts:
+    config = _read_json(directory / "config.json")
+    _require(directory / "tokenizer.json")
+    files = _weight_files(directory)
+    headers = [_safetensors_header(file) for file in files]
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for file, header in zip(files, headers, strict=True):
+        digest.update(f"{file.name} {file.stat().st_size} {json.dumps(header, sort_keys=True)}".encode())
+    return ModelFacts(
+        architecture=next(iter(config.get("architectures") or []), config.get("model_type", "")),
+        config=config,
+        parameter_count=sum(_parameters(header) for header in headers),
+        content_hash=digest.hexdigest(),
+    )
 
 
 def _resolved(path: Path) -> Path | None:

@@ -79,7 +79,7 @@ class ResidentHandle:
 
 
 def _command(descriptor: str) -> list[str]:
-    return [sys.executable, "-S", "-P", "-m", "scheduler.launchers.resident", descriptor]
+    return [sys.executable, "-B", "-S", "-P", "-m", "scheduler.launchers.resident", descriptor]
 
 
 def _start() -> _Started:

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.lab import Lab
+from tests.lab import Lab, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -34,7 +34,7 @@ def running(lab: Lab, tmp_path: Path) -> str:
 def test_the_running_task_goes_by_its_runs_name(flower: Page, lab: Lab, running: str) -> None:
     flower.goto(f"{lab.flower_url}/tasks")
     row = flower.locator("#tasks-table tr", has_text=f"{running}/")
-    expect(row).to_contain_text("STARTED")
+    until(lambda: "STARTED" in _text_after_reload(flower, row), seconds=60)
     lab.manage("cancel", running)
     lab.wait_for_state(running, running, "CANCELLED")
 
@@ -60,3 +60,10 @@ def test_a_worker_cannot_be_shut_down_from_it(flower: Page, lab: Lab) -> None:
     flower.goto(lab.flower_url)
     expect(flower.locator("#workers-table")).to_contain_text("Online")
     assert lab.pid("node") == before
+
+
+def _text_after_reload(page: Page, row: Locator) -> str:
+    """The list of tasks does not follow by itself."""
+    page.reload()
+    page.wait_for_load_state("networkidle")
+    return " ".join(row.all_inner_texts())
