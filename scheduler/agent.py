@@ -52,6 +52,9 @@ class Agent(threading.Thread):
                 )
                 connection.close()
                 self._stopping.wait(LOOK_EVERY_SECONDS)
+            except Exception:  # an agent that died would leave its whole node unwatched
+                log.exception("a fault of the agent; it looks again in a moment")
+                self._stopping.wait(LOOK_EVERY_SECONDS)
         self._launcher.close()
         connection.close()
 

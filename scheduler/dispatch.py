@@ -39,8 +39,11 @@ def tick(*, now: datetime, send: Send) -> int:
 
 def request_tick() -> None:
     """Something was freed or is needed: within the transaction that did it, so that no wake-up is lost."""
-    if not TickRequest.objects.filter(pk=1).update(requested=F("requested") + 1):
-        TickRequest.objects.get_or_create(pk=1, defaults={"requested": 1})
+    row = TickRequest.objects.filter(pk=1)
+    if not row.update(requested=F("requested") + 1):
+        _, created = TickRequest.objects.get_or_create(pk=1, defaults={"requested": 1})
+        if not created:  # somebody else's first request came in between, and did not count ours
+            row.update(requested=F("requested") + 1)
 
 
 def paths_of(job: Job) -> JobPaths:
@@ -50,6 +53,7 @@ def paths_of(job: Job) -> JobPaths:
         experiment=job.experiment.name,
         title=job.title,
         job_id=job.pk,
+        placed_at=job.placed_at,
     )
 
 

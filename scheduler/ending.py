@@ -1,6 +1,7 @@
 """The end of a job: its row, its runs, and everything that it held, in one transaction."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from django.db import transaction
@@ -44,11 +45,16 @@ def finish_run(*, job: Job, run_id: int, outcome: Outcome, log_tail: str, now: d
     return lifecycle.finish(
         run_id=run_id,
         job_id=job.pk,
-        outcome=outcome,
-        log_tail="" if outcome.succeeded else log_tail,
+        outcome=replace(outcome, message=_storable(outcome.message)),
+        log_tail="" if outcome.succeeded else _storable(log_tail),
         node_name=job.node.name,
         now=now,
     )
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL takes no NUL in a text, and a log may hold one."""
+    return text.replace("\0", "\ufffd")
 
 
 def _of_record(record: ExitRecord | None) -> dict[str, object]:

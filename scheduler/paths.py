@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 
@@ -31,6 +32,10 @@ class JobPaths:
         return self.directory / "results" / str(run_id)
 
 
-def job_paths(*, run_root: Path, control_root: Path, experiment: str, title: str, job_id: int) -> JobPaths:
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", title)[:80]
-    return JobPaths(run_root / experiment / f"{job_id:06d}-{slug}", control_root / str(job_id))
+def job_paths(
+    *, run_root: Path, control_root: Path, experiment: str, title: str, job_id: int, placed_at: datetime
+) -> JobPaths:
+    """Never those of another job, also not of one that had this id in a database that was replaced since."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", title)[:60]
+    unique = f"{job_id:06d}-{placed_at.astimezone(UTC):%Y%m%dT%H%M%S}"
+    return JobPaths(run_root / experiment / f"{unique}-{slug}", control_root / unique)

@@ -39,6 +39,8 @@ class Ticker(threading.Thread):
             except DatabaseError:
                 log.exception("the database is away; the next tick is tried in a moment")
                 connection.close()
+            except Exception:  # without ticks nothing would ever start
+                log.exception("a fault of the tick; the next one is tried in a moment")
             self._wake.wait(LOOK_EVERY_SECONDS)
             self._wake.clear()
             self._stopping.wait(PAUSE_SECONDS)

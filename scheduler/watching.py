@@ -1,6 +1,7 @@
 """What the agent does with the jobs of its node: claim, launch, look at, end. Each step may be repeated harmlessly."""
 
 import logging
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from experiments.queries import file_tail
 from experiments.specs import SimulatedSpec
 from experiments.states import OPEN_JOB_STATES, FinishReason, JobState
 from scheduler import ending
-from scheduler.launchers.base import ExitRecord, Launcher, LaunchError, LaunchRequest
+from scheduler.launchers.base import ExitRecord, Launcher, LaunchRequest
 from scheduler.models import Job, Node
 from scheduler.placed import placed_job, program_of
 from scheduler.programs.base import Command, PlacedJob, Surroundings, Verdict, failed
@@ -51,7 +52,7 @@ def launch(*, job: Job, launcher: Launcher, now: datetime) -> bool:
         command = program_of(placed).prepare(placed, surroundings())
         _write_files(placed, command)
         launcher.submit(_request(job, placed, command))
-    except (LaunchError, OSError, UnsupportedModel, ValueError, KeyError) as error:
+    except Exception as error:  # a model's files may hold anything, and must not end the agent
         log.warning("job %s could not be launched: %s", job.pk, error)
         verdict = failed(_launch_reason(error), f"{error}")
         outcomes = {run.run_id: verdict.outcome for run in placed.runs}
@@ -65,7 +66,7 @@ def launch(*, job: Job, launcher: Launcher, now: datetime) -> bool:
 def end(*, job: Job, record: ExitRecord, now: datetime) -> None:
     """Verify what an ended job left behind, keep what was measured, and end its row."""
     placed = placed_job(job)
-    verdicts = program_of(placed).verify(placed, record) if placed.runs else {}
+    verdicts = _verified(placed, record) if placed.runs else {}
     _harvest(job, placed, verdicts, now)
     tail = file_tail(placed.paths.log, LOG_TAIL_LINES)
     outcomes = {run_id: verdict.outcome for run_id, verdict in verdicts.items()}
@@ -77,7 +78,7 @@ def settle(*, job: Job, now: datetime) -> None:
     placed = placed_job(job)
     if len(placed.runs) < 1:
         return
-    verdicts = program_of(placed).settled(placed)
+    verdicts = _settled(placed)
     _harvest(job, placed, verdicts, now)
     for run_id, verdict in verdicts.items():
         tail = file_tail(placed.paths.log, LOG_TAIL_LINES)
@@ -134,8 +135,26 @@ def _write_files(placed: PlacedJob, command: Command) -> None:
         path.write_text(content)
 
 
+def _verified(placed: PlacedJob, record: ExitRecord) -> Mapping[int, Verdict]:
+    """What a job left may be anything; that it cannot be read ends its runs, not the agent."""
+    try:
+        return program_of(placed).verify(placed, record)
+    except Exception as error:
+        log.exception("what job %s left could not be read", placed.job_id)
+        told = failed(FinishReason.RESULT_INCOMPLETE, f"What it left could not be read: {error!r}.")
+        return {run.run_id: told for run in placed.runs}
+
+
+def _settled(placed: PlacedJob) -> Mapping[int, Verdict]:
+    try:
+        return program_of(placed).settled(placed)
+    except Exception:
+        log.exception("what job %s has written so far could not be read", placed.job_id)
+        return {}
+
+
 def _launch_reason(error: Exception) -> FinishReason:
-    if isinstance(error, UnsupportedModel | KeyError | ValueError):
+    if isinstance(error, UnsupportedModel | LookupError | ValueError | TypeError | AttributeError):
         return FinishReason.CONFIG_INVALID
     return FinishReason.MODEL_MISSING if isinstance(error, FileNotFoundError) else FinishReason.LAUNCH_FAILED
 
@@ -145,7 +164,7 @@ def _harvest(job: Job, placed: PlacedJob, verdicts: Mapping[int, Verdict], now: 
     conditions = _conditions(job, placed)
     for run in Run.objects.filter(pk__in=verdicts, fencing_token=job.pk).select_related("cell__base_model"):
         try:
-            measurements = verdicts[run.pk].measurements
+            measurements = [m for m in verdicts[run.pk].measurements if math.isfinite(m.value)]
             harvest.store(run=run, job_id=job.pk, measurements=measurements, conditions=conditions, now=now)
         except (ValueError, TypeError):
             log.exception("run %s of job %s could not be harvested", run.pk, job.pk)

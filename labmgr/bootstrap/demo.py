@@ -20,13 +20,17 @@ def run(configuration: Configuration, *, exit_when_done: bool, fresh: bool) -> i
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     say(f"labmgr demo, in {configuration.home}")
-    if not health.is_up(configuration):
+    was_up = health.is_up(configuration)
+    if not was_up:
         files.make_folders(configuration)
         stack.clear_the_way(configuration)
     try:
         finished = _run_to_summary(configuration, exit_when_done=exit_when_done, fresh=fresh)
         if exit_when_done:
             return exit_code(finished)
+        if was_up:
+            say("labmgr was up before and stays so; ./lab stop ends it.")
+            return 0
         say("labmgr stays up until Ctrl-C, which stops everything.")
         while True:
             time.sleep(3600)
@@ -35,7 +39,7 @@ def run(configuration: Configuration, *, exit_when_done: bool, fresh: bool) -> i
         return 130
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it running
-        if stack.stop(configuration, keep_runs=False):
+        if (exit_when_done or not was_up) and stack.stop(configuration, keep_runs=False):
             say("Stopped.")
 
 

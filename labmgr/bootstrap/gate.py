@@ -53,7 +53,7 @@ def steps(configuration: Configuration) -> list[tuple[str, list[str], Mapping[st
         ("imports", [python, *lint], {}),
         ("types", [python, "-m", "mypy"], {}),
         ("tests on SQLite", pytest(configuration, ["tests"]), {}),
-        ("tests on PostgreSQL", on_postgresql, {"LABMGR_TEST_DATABASE": "postgresql"}),
+        ("tests on PostgreSQL", on_postgresql, {}),
     ]
 
 

@@ -7,6 +7,7 @@ from django.utils.safestring import SafeString
 
 from experiments.admin.base import ReadOnlyAdmin, url_of
 from experiments.templatetags import lab as display
+from scheduler import stopping
 from scheduler.models import Device, Lease
 
 HELD = Prefetch(
@@ -37,14 +38,12 @@ class DeviceAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Drain: take no new jobs", permissions=["steer"])
     def drain(self, request: HttpRequest, devices: QuerySet[Device]) -> None:
-        told = f"Drained by {request.user}."
-        changed = _move(devices, [Device.State.AVAILABLE], state=Device.State.DRAINED, state_message=told)
+        changed = stopping.drain(device_ids=[device.pk for device in devices], by=str(request.user))
         messages.success(request, f"{changed} drained. What runs there goes on.")
 
     @admin.action(description="Resume: take jobs again", permissions=["steer"])
     def resume(self, request: HttpRequest, devices: QuerySet[Device]) -> None:
-        leaving = [Device.State.DRAINED, Device.State.QUARANTINED]
-        changed = _move(devices, leaving, state=Device.State.AVAILABLE, state_message="")
+        changed = stopping.resume(device_ids=[device.pk for device in devices])
         messages.success(request, f"{changed} resumed.")
 
     @admin.display(description="Device", ordering="node__name")
@@ -72,9 +71,3 @@ class DeviceAdmin(ReadOnlyAdmin):
     def jobs(self, device: Any) -> str | SafeString:
         links = [display.link(url_of(lease.job), lease.job.title) for lease in device.held]
         return SafeString(", ".join(links)) if links else display.NOTHING
-
-
-def _move(devices: QuerySet[Device], leaving: list[Device.State], **values: str) -> int:
-    """A guarded update: what the agent changed in the meantime stays."""
-    chosen = Device.objects.filter(pk__in=list(devices.values_list("pk", flat=True)))
-    return chosen.filter(state__in=leaving).update(**values)

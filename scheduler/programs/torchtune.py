@@ -99,7 +99,7 @@ def _training_measurements(paths: JobPaths, steps: list[parser.StepRecord]) -> t
             metric="final_loss", value=loss, unit="nats", source_file=source, source_line=last[-1].line
         )
     ]
-    progress = parser.parse_progress(paths.log.read_text(errors="replace"))
+    progress = parser.parse_progress(read_tail(paths.log))
     elapsed = sum(epoch.elapsed_seconds for epoch in progress)
     if elapsed:
         pace = elapsed / sum(epoch.steps for epoch in progress)

@@ -122,7 +122,14 @@ def _verdict(job: PlacedJob, run: CarriedRun, record: ExitRecord) -> Verdict:
     )
 
 
-def _of_result(job: PlacedJob, run: CarriedRun, result: Mapping[str, Any]) -> Verdict:
+def _of_result(job: PlacedJob, run: CarriedRun, result: Any) -> Verdict:
+    try:
+        return _judged(job, run, result)
+    except (AttributeError, KeyError, TypeError) as error:
+        return failed(FinishReason.RESULT_INCOMPLETE, f"Its result.json cannot be understood: {error!r}.")
+
+
+def _judged(job: PlacedJob, run: CarriedRun, result: Mapping[str, Any]) -> Verdict:
     if result["state"] == "cancelled":
         return failed(FinishReason.CANCELLED_BY_USER)
     if result["state"] != "succeeded":
@@ -145,15 +152,16 @@ def _scores(job: PlacedJob, run: CarriedRun, result: Mapping[str, Any]) -> tuple
 
 
 def _result(job: PlacedJob, run: CarriedRun) -> Mapping[str, Any] | None:
+    """None where there is none, or it is still being written."""
     try:
         result: Mapping[str, Any] = json.loads((job.paths.result(run.run_id) / "result.json").read_text())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return result
 
 
-def _reason(name: str | None) -> FinishReason:
-    return FinishReason.__members__.get(name or "", FinishReason.ENGINE_FAILED)
+def _reason(name: object) -> FinishReason:
+    return FinishReason.__members__.get(str(name), FinishReason.ENGINE_FAILED)
 
 
 def _line_count(path: Path) -> int:

@@ -15,6 +15,7 @@ from experiments.specs import CommandSpec, SimulatedSpec, spec_to_json
 from experiments.states import FinishReason, JobState, RunKind, RunState
 from scheduler import dispatch, inventory, stopping
 from scheduler.agent import Agent
+from scheduler.dispatch import paths_of
 from scheduler.inventory import NodeReading
 from scheduler.launchers.local import LocalLauncher
 from scheduler.launchers.records import read_supervisor
@@ -189,7 +190,7 @@ def test_a_job_whose_supervisor_was_killed_is_launched_again(
     run, agent = queue_command(FOREVER), new_agent()
     until(agent, is_up(run))
     first = Job.objects.get()
-    kill_supervisor(settings.CONTROL_ROOT / str(first.pk))  # type: ignore[attr-defined]
+    kill_supervisor(paths_of(first).control)
     until(agent, lambda: Job.objects.count() == 2 and Run.objects.get(pk=run.pk).fencing_token != first.pk)
     first.refresh_from_db(), run.refresh_from_db()
     assert (first.ending, run.state) == ("supervisor_lost", RunState.RUNNING)

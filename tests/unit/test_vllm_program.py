@@ -117,3 +117,13 @@ def test_a_result_that_is_still_being_written_is_no_result(job: PlacedJob) -> No
     write_result(job, 1, predictions=3)
     (job.paths.result(1) / "result.json").write_text('{"state": "succ')
     assert Vllm().settled(job) == {}
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "{}", '{"state": "succeeded"}'])
+def test_a_result_that_makes_no_sense_fails_its_run_and_nobody_else(job: PlacedJob, text: str) -> None:
+    for run_id in (1, 2):
+        write_result(job, run_id, predictions=3)
+    (job.paths.result(1) / "result.json").write_text(text)
+    settled = Vllm().settled(job)
+    assert settled[1].outcome.reason == FinishReason.RESULT_INCOMPLETE
+    assert settled[2].outcome.succeeded
