@@ -23,6 +23,8 @@ from experiments.specs import (
 from experiments.states import CellType, RunKind
 from experiments.steps import steps_per_epoch
 
+MAX_EVALUATED_RANK = 512  # of vLLM 0.32
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
@@ -130,6 +132,7 @@ def _filled_in(part: str, texts: Mapping[str, str]) -> str:
 
 def _finetuned(document: ExperimentDocument, material: Material, levels: Mapping[str, Any]) -> PlannedCell:
     settings = documents.training_settings(document, levels)
+    _refuse_what_engines_lack(document, settings)
     model = str(levels.get("model", document.fixed.get("model")))
     name = naming.cell_name(levels, document.name)
     spec = _finetune_spec(settings, model, material)
@@ -142,6 +145,18 @@ def _finetuned(document: ExperimentDocument, material: Material, levels: Mapping
     return PlannedCell(
         name=name, type=CellType.FINETUNED, levels=levels, runs=tuple(runs), model=model, seed=settings.seed
     )
+
+
+def _refuse_what_engines_lack(document: ExperimentDocument, settings: TrainingSettings) -> None:
+    problems = []
+    if document.resources.devices != 1:
+        message = f"{document.resources.devices} devices: {settings.recipe} and its evaluation use one."
+        problems.append(Problem("resources.devices", message, "Leave it at 1."))
+    if document.evaluation is not None and settings.lora_rank > MAX_EVALUATED_RANK:
+        message = f"vLLM has no adapters of rank {settings.lora_rank}."
+        problems.append(Problem("fixed.lora_rank", message, f"The largest is {MAX_EVALUATED_RANK}."))
+    if problems:
+        raise InvalidDocument(problems)
 
 
 def _controls(document: ExperimentDocument, material: Material) -> list[PlannedCell]:

@@ -111,6 +111,7 @@ def _found(document: ExperimentDocument) -> tuple[dict[str, FoundModel], FoundDa
     for name in layout.models_named(document):
         try:
             models[name] = catalogue.find_model(name)
+            problems += _lacks(models[name])
         except NotFound as missing:
             problems.append(missing.problem)
     try:
@@ -120,6 +121,19 @@ def _found(document: ExperimentDocument) -> tuple[dict[str, FoundModel], FoundDa
     if problems:
         raise InvalidDocument(problems)
     return models, dataset
+
+
+def _lacks(model: FoundModel) -> list[Problem]:
+    """What torchtune 0.6.1 would stumble over after the run was started."""
+    family = model.facts.config.get("model_type")
+    if family != "llama":
+        message = f"Model {model.name!r} is of the family {family!r}, which cannot be fine-tuned here yet."
+        return [Problem("factors.model", message, "Use a Llama model.")]
+    tokenizer = model.path / "original" / "tokenizer.model"
+    if tokenizer.is_file():
+        return []
+    message = f"Model {model.name!r}: {tokenizer} is missing, and torchtune reads it."
+    return [Problem("factors.model", message, "Download the model with its folder 'original'.")]
 
 
 def _material(models: Mapping[str, FoundModel], dataset: FoundDataset | None) -> Material:

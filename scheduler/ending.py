@@ -85,6 +85,5 @@ def _release(job: Job, record: ExitRecord | None, now: datetime) -> None:
 
 def _quarantine(job: Job, pids: tuple[int, ...]) -> None:
     told = f"Job {job.pk} left processes that could not be killed: {', '.join(map(str, pids))}."
-    Device.objects.filter(leases__job=job, leases__released_at__isnull=True).update(
-        state=Device.State.QUARANTINED, state_message=told
-    )
+    held = Device.objects.filter(leases__job=job, leases__released_at__isnull=True)
+    held.exclude(state=Device.State.GONE).update(state=Device.State.QUARANTINED, state_message=told)

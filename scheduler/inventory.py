@@ -4,14 +4,18 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pynvml
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Greatest
 
 from scheduler.models import Device, Node
 
 _MIB = 1024 * 1024
+_OUT_OF_THE_WAY = 1_000_000  # of the indexes that are about to be written
 _SIMULATED = re.compile(r"^(\d{1,5})x(\d{1,6})(GiB|MiB)$")
 
 
@@ -71,19 +75,20 @@ def read_simulated(*, name: str, text: str) -> NodeReading:
 
 @transaction.atomic
 def record(reading: NodeReading) -> Node:
-    """Bring the node's rows up to a reading. Devices that are gone are drained; what is held stays held."""
-    node, _ = Node.objects.update_or_create(
-        name=reading.name,
-        defaults={
-            "is_simulated": reading.is_simulated,
-            "host_memory_mib": reading.host_memory_mib,
-            "cpu_threads": reading.cpu_threads,
-        },
-    )
+    """Bring the node's rows up to a reading. What is held stays held, also of devices that are gone."""
+    node, is_new = Node.objects.get_or_create(name=reading.name, defaults=_node_facts(reading))
+    if not is_new:
+        Node.objects.filter(pk=node.pk).update(
+            is_simulated=reading.is_simulated,
+            host_memory_mib=Greatest(reading.host_memory_mib, F("allocated_host_memory_mib")),
+            cpu_threads=Greatest(reading.cpu_threads, F("allocated_cpu_threads")),
+        )
     gone = node.devices.exclude(uuid__in=[device.uuid for device in reading.devices])
-    gone.update(state=Device.State.DRAINED, state_message="It is not there any more.")
+    gone.update(state=Device.State.GONE, state_message="It is not there any more.")
+    node.devices.exclude(state=Device.State.GONE).update(index=F("index") + _OUT_OF_THE_WAY)
     for device in reading.devices:
         _record_device(node, device)
+    node.refresh_from_db()
     return node
 
 
@@ -91,15 +96,24 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _record_device(node: Node, reading: DeviceReading) -> None:
-    facts = {
-        "node": node,
-        "index": reading.index,
-        "kind": reading.kind,
-        "model_name": reading.model_name,
-        "memory_mib": reading.memory_mib,
+def _node_facts(reading: NodeReading) -> dict[str, Any]:
+    return {
+        "is_simulated": reading.is_simulated,
+        "host_memory_mib": reading.host_memory_mib,
+        "cpu_threads": reading.cpu_threads,
     }
-    Device.objects.update_or_create(uuid=reading.uuid, defaults=facts)
+
+
+def _record_device(node: Node, reading: DeviceReading) -> None:
+    facts = {"node": node, "index": reading.index, "kind": reading.kind, "model_name": reading.model_name}
+    returned = Device.objects.filter(uuid=reading.uuid, state=Device.State.GONE)
+    returned.update(index=reading.index, state=Device.State.AVAILABLE, state_message="")
+    _, is_new = Device.objects.get_or_create(
+        uuid=reading.uuid, defaults={**facts, "memory_mib": reading.memory_mib}
+    )
+    if not is_new:
+        memory_mib = Greatest(reading.memory_mib, F("allocated_mib"))
+        Device.objects.filter(uuid=reading.uuid).update(**facts, memory_mib=memory_mib)
 
 
 def _cpu_slots(node: str, count: int, memory_mib: int) -> tuple[DeviceReading, ...]:

@@ -49,6 +49,7 @@ class Device(models.Model):
         AVAILABLE = "AVAILABLE"
         DRAINED = "DRAINED"
         QUARANTINED = "QUARANTINED"
+        GONE = "GONE"
 
     node = models.ForeignKey(Node, models.CASCADE, related_name="devices")
     index = models.PositiveIntegerField()
@@ -63,7 +64,9 @@ class Device(models.Model):
     class Meta:
         ordering = ["node", "index"]
         constraints = [
-            models.UniqueConstraint(fields=["node", "index"], name="device_index_unique_on_node"),
+            models.UniqueConstraint(
+                fields=["node", "index"], condition=~Q(state="GONE"), name="device_index_unique_on_node"
+            ),
             models.CheckConstraint(
                 condition=Q(allocated_mib__lte=F("memory_mib")), name="device_not_over_given"
             ),

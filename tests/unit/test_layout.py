@@ -100,6 +100,8 @@ def test_every_run_has_the_limit_of_its_document() -> None:
             "2 cells would be called 'tiny-llama-s_rank4'",
         ),
         ({"fixed": {"recipe": "full"}}, "Unknown recipe 'full'."),
+        ({"resources": {"devices": 2}}, "2 devices: lora_finetune_single_device and its evaluation use one."),
+        ({"factors": {"model": ["tiny-llama-s"], "lora_rank": [513]}}, "vLLM has no adapters of rank 513."),
     ],
 )
 def test_what_could_not_work_is_refused(change: dict[str, Any], sentence: str) -> None:

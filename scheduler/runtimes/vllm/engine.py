@@ -55,7 +55,7 @@ class Engine:
                 prompts.build(entry.prompt_format, self.tokenizer, entry.system_prompt, r.input) for r in rows
             ]
         except prompts.PromptError as error:
-            raise EntryFailed("PROMPT_INVALID", str(error)) from error
+            raise EntryFailed("DATA_INVALID", str(error)) from error
         longest = max(range(len(built)), key=lambda n: len(built[n]))
         if len(built[longest]) + entry.max_tokens > self.max_length:
             raise EntryFailed("DATA_INVALID", self._too_long(longest, len(built[longest]), entry.max_tokens))
@@ -79,7 +79,7 @@ class Engine:
         try:
             return SamplingParams(**wanted, stop_token_ids=prompts.stop_token_ids(self.tokenizer))
         except Exception as error:  # its validation errors are not ValueErrors
-            raise EntryFailed("SAMPLING_INVALID", f"vLLM does not take {wanted}: {error}") from error
+            raise EntryFailed("CONFIG_INVALID", f"vLLM does not take {wanted}: {error}") from error
 
     def _too_long(self, row: int, length: int, max_tokens: int) -> str:
         return (

@@ -73,7 +73,7 @@ def _evaluate(engine: Engine, entry: Entry, number: int) -> None:
 def _score(engine: Engine, entry: Entry, number: int) -> dict[str, Any]:
     if missing := scorers.unknown(entry.scorers):
         known = ", ".join(scorers.SCORERS)
-        raise EntryFailed("SCORER_UNKNOWN", f"There is no scorer {', '.join(missing)}: use {known}.")
+        raise EntryFailed("CONFIG_INVALID", f"There is no scorer {', '.join(missing)}: use {known}.")
     rows = read_rows(entry)
     built = engine.tokenize(entry, rows)
     answers = engine.answer(entry, built, engine.load(entry, number))
