@@ -119,14 +119,24 @@ def killed(record: ExitRecord) -> Verdict | None:
     return failed(FinishReason.KILLED, f"Signal {record.signal}.")
 
 
-def usage(record: ExitRecord, source_file: Path) -> tuple[Measurement, ...]:
-    """What the supervisor measured of the whole tree."""
+def usage(
+    record: ExitRecord, source_file: Path, *, ran_out_of_memory: bool = False
+) -> tuple[Measurement, ...]:
+    """What the supervisor measured of the whole tree. A tree that ran out of memory would have taken more."""
     source = str(source_file)
     seconds = record.ended_at - record.started_at
     measured = [Measurement(metric="job_seconds", value=seconds, unit="s", source_file=source)]
     if record.peak_rss_mib is not None:
         rss = float(record.peak_rss_mib)
-        measured.append(Measurement(metric="peak_host_memory_mib", value=rss, unit="MiB", source_file=source))
+        measured.append(
+            Measurement(
+                metric="peak_host_memory_mib",
+                value=rss,
+                unit="MiB",
+                source_file=source,
+                is_bound=ran_out_of_memory,
+            )
+        )
     return tuple(measured)
 
 

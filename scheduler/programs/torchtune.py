@@ -66,7 +66,8 @@ def _verdict(spec: FinetuneSpec, paths: JobPaths, record: ExitRecord) -> Verdict
     if record.signal is not None or record.exit_code != 0:
         found = parser.classify_error(read_tail(paths.log))
         if found and (record.signal is None or found[0] is FinishReason.OUT_OF_MEMORY):
-            return failed(*found, measured)
+            is_bound = found[0] is FinishReason.OUT_OF_MEMORY
+            return failed(*found, usage(record, paths.log, ran_out_of_memory=is_bound))
         return killed(record) or failed(FinishReason.EXIT_CODE, f"Exit code {record.exit_code}.", measured)
     steps = parser.read_metrics(paths.output)
     if not steps:

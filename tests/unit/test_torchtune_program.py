@@ -75,6 +75,13 @@ def test_every_other_ending_has_its_reason_and_a_sentence(
     assert outcome.message.startswith(REASONS[reason].sentence)
 
 
+@pytest.mark.parametrize(("log", "is_bound"), [("oom.err", True), ("bad_model_key.err", False)])
+def test_what_a_run_took_that_ran_out_of_memory_is_a_bound(tmp_path: Path, log: str, is_bound: bool) -> None:
+    found = verdict(tmp_path, exit_code=1, log=(SAMPLES / log).read_text())
+    bounds = {measurement.metric: measurement.is_bound for measurement in found.measurements}
+    assert bounds == {"job_seconds": False, "peak_host_memory_mib": is_bound}
+
+
 def test_what_is_lacking_is_named(tmp_path: Path) -> None:
     assert "3 of 4 steps" in verdict(tmp_path, steps=3).outcome.message
 
