@@ -33,12 +33,12 @@ supervisor.main(configuration.load())
 """
 
 
-def lab(*arguments: str, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
+def lab(*arguments: str, home: Path, path: Path = LAB, **more: str) -> subprocess.CompletedProcess[str]:
     environment = {
         name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")
     }
     return subprocess.run(
-        [sys.executable, str(LAB), *arguments],
+        [sys.executable, str(path), *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -66,10 +66,7 @@ def test_an_older_python_can_read_the_file_that_tells_it() -> None:
 def test_it_works_through_a_link_and_from_any_folder(tmp_path: Path) -> None:
     link = tmp_path / "elsewhere"
     link.symlink_to(LAB)
-    environment = os.environ | {"LABMGR_HOME": str(tmp_path / "home")}
-    done = subprocess.run(
-        [sys.executable, link, "status", "--json"], capture_output=True, text=True, cwd="/", env=environment
-    )
+    done = lab("status", "--json", home=tmp_path / "home", path=link)
     assert done.returncode == 1, done.stderr
     assert json.loads(done.stdout)["is_up"] is False
     assert not (tmp_path / "home").exists()
