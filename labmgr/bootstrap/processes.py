@@ -79,6 +79,12 @@ def of_home(home: Path, wanted: Callable[[dict[str, str]], bool]) -> list[Proces
     return _living(belongs)
 
 
+def supervisors_of(control: Path) -> list[ProcessId]:
+    """Supervisors of jobs: each holds a lock in its control folder."""
+    above = f"{os.path.realpath(control)}{os.sep}"
+    return _living(lambda pid: any(path.startswith(above) for path in open_files_of(pid)))
+
+
 def of_jobs(control: Path) -> list[ProcessId]:
     """Processes of jobs, which name their control folder, and of their supervisors, which hold a lock in it."""
     above = f"{os.path.realpath(control)}{os.sep}"

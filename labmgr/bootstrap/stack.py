@@ -15,6 +15,7 @@ from labmgr.bootstrap.output import LabError, Progress, say, warn
 START_SECONDS = 180.0
 STOP_SECONDS = 60.0  # for the supervisor to end all services
 END_RUNS_SECONDS = 90.0  # stop_runs itself gives up after 60
+END_JOBS_SECONDS = 30.0  # more than a job has between TERM and KILL
 ENDING_GRACE_SECONDS = 15.0
 
 
@@ -96,6 +97,9 @@ def stop(configuration: Configuration, *, keep_runs: bool) -> bool:
         if was_up and not keep_runs:
             end_runs(configuration)
         stop_services(configuration)
+        if not keep_runs:  # told so, a supervisor ends its job in order and writes down how it ended
+            supervisors = processes.supervisors_of(configuration.home / "control")
+            processes.end(supervisors, grace_seconds=END_JOBS_SECONDS)
         left = [] if keep_runs else leftovers(configuration)
         if left:
             say(f"Ending {len(left)} left-over process{'es' if len(left) > 1 else ''} of ours.")

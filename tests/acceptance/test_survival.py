@@ -70,6 +70,22 @@ def test_runs_go_on_while_labmgr_is_stopped_and_started_anew(lab: Lab, tmp_path:
     assert len(jobs_of(lab, name)) == 1
 
 
+def test_what_was_kept_and_is_stopped_after_all_is_queued_again(lab: Lab, tmp_path: Path) -> None:
+    name = lab.start(command("stopped_later", waiting_for(tmp_path / "gate")))
+    lab.wait_for_log(name, name, "up")
+    assert lab.run("stop", "--keep-runs").returncode == 0
+    assert lab.run("stop").returncode == 0
+    assert lab.job_processes() == []
+    lab.up()
+    until(lambda: len(jobs_of(lab, name)) == 2, seconds=60)
+    events = lab.rows(
+        "SELECT reason FROM experiments_runevent WHERE run_id = ?", lab.run_row(name, name)["id"]
+    )
+    assert "STOPPED" in {event["reason"] for event in events}
+    lab.manage("cancel", name)
+    lab.wait_for_state(name, name, "CANCELLED")
+
+
 def test_cancelling_ends_the_whole_tree_before_the_device_is_free(lab: Lab, tmp_path: Path) -> None:
     name = lab.start(command("cancelled", waiting_for(tmp_path / "gate")))
     lab.wait_for_log(name, name, "up")

@@ -2,7 +2,8 @@
 
     var/env/control/bin/python -m tests.browser.screenshots
 
-A lab in a temporary folder, real engines, Chromium; some three minutes. Writes docs/images/*.png.
+A lab in a temporary folder, real engines, Chromium; some three minutes, and those of installing the ML environment unless
+LABMGR_ML_PYTHON names one. Writes docs/images/*.png.
 """
 
 import os
@@ -46,7 +47,7 @@ def _pictures(page: Page, lab: Lab) -> None:
     until(lambda: _finetunes(lab) >= 1, seconds=600)
     page.goto(f"{lab.url}/admin/")
     _shoot(page, "dashboard")
-    page.click("#dashboard >> text=tiny-llama-m_rank4/finetune")
+    page.click("#dashboard a[href*='/run/']:text-is('tiny-llama-m_rank4/finetune')")
     page.wait_for_selector("canvas")
     _shoot(page, "run")
     until(
