@@ -12,8 +12,6 @@ from tests.lab import Lab, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
-FOREVER = "import time; print('up', flush=True); time.sleep(600)"
-
 
 def command(name: str, script: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "command": {"argv": [sys.executable, "-c", script]}, **more}
