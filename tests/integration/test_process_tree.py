@@ -19,6 +19,16 @@ def marked(tmp_path: Path) -> Iterator[Process]:
         child.kill()
 
 
+@pytest.fixture
+def leader() -> Iterator[Process]:
+    """Of a session of its own: whatever started the tests may have left theirs without one."""
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as child:
+        process = process_tree.find(child.pid)
+        assert process
+        yield process
+        child.kill()
+
+
 def is_alive(process: Process) -> bool:
     return process in process_tree.descendants(os.getpid())
 
@@ -45,9 +55,11 @@ def test_a_reused_pid_is_never_signalled(marked: Process) -> None:
     assert is_alive(marked)
 
 
-def test_a_session_led_by_somebody_else_since_is_no_stray(marked: Process, tmp_path: Path) -> None:
-    leader = process_tree.find(os.getsid(0))
-    assert leader
+def test_a_session_is_swept_while_its_leader_is_the_same_process(leader: Process, tmp_path: Path) -> None:
+    assert process_tree.strays(job_id=2, control_dir=tmp_path, leader=leader) == [leader]
+
+
+def test_a_session_led_by_somebody_else_since_is_no_stray(leader: Process, tmp_path: Path) -> None:
     reused = leader._replace(start_time=leader.start_time - 1)
     assert process_tree.strays(job_id=2, control_dir=tmp_path, leader=reused) == []
 
