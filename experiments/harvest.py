@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from experiments.conditions import software_of
 from experiments.models import Observation, Run
 from experiments.specs import FinetuneSpec, Measurement
 
@@ -52,7 +53,7 @@ def _observation(
         world_size=conditions.world_size,
         cpu_threads=conditions.cpu_threads,
         co_runners=conditions.co_runners,
-        versions=dict(conditions.versions),
+        software=software_of(conditions.versions),
         source_file=measurement.source_file,
         source_line=measurement.source_line,
         fingerprint=_fingerprint(run.pk, job_id, measurement),

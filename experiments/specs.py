@@ -22,15 +22,43 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource:
-    """Where rows come from: a file, its format, one split, and the two columns that are used."""
+    """Where rows come from: a file, its format, one split, and the columns that are used."""
 
     __pydantic_config__ = _STRICT
-    path: str
-    format: Literal["json_splits", "json", "jsonl"]
+    path: str  # the file that holds the split, of a folder of files, too
+    format: Literal["json_splits", "json", "jsonl", "csv", "parquet"]
     split: str
     input_column: str = "input"
     output_column: str = "output"
+    messages_column: str | None = (
+        None  # chat rows: a list of {role, content}; then the two above are not used
+    )
     system_prompt: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationSpec:
+    """The loss on rows that are not trained on, while training goes on."""
+
+    __pydantic_config__ = _STRICT
+    data: DataSource
+    rows: int
+    every_n_steps: int
+    max_batches: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What torchtune will be given, worked out from the token lengths; see experiments.batches."""
+
+    __pydantic_config__ = _STRICT
+    samples: int  # of one epoch: rows, or packs when packed
+    steps_per_epoch: int
+    tokens_per_step: float  # mean of padded tokens in an optimizer step, all its micro-batches
+    squares_per_step: float  # mean of sum(batch * length^2) in an optimizer step
+    longest_batch_tokens: int  # the largest batch_size * padded length of one micro-batch
+    longest_sequence: int  # the padded length of that batch
+    truncated_share: float = 0.0  # of the rows, longer than max_seq_len
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +80,26 @@ class FinetuneSpec:
     max_seq_len: int = 512
     packed: bool = False
     seed: int = 0
-    steps_per_epoch: int | None = None  # None: packed, not counted before the run
+    steps_per_epoch: int | None = None  # None: packed, and the token lengths are not known
+    method: Literal["lora", "qlora", "full"] = "lora"
+    world_size: int = 1
+    workload: Workload | None = None  # None where the token lengths are not known
+    validation: ValidationSpec | None = None
+    recipe_file: str | None = None  # a lab's own recipe; `recipe` is then its name
+    keep: Literal["all", "last", "best", "adapter"] = "all"  # checkpoints that stay when it has succeeded
     overrides: Mapping[str, Any] = field(
         default_factory=dict
     )  # dotted torchtune keys, checked against the recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSpec:
+    """A few optimizer steps of a fine-tune on chosen rows, the longest batch among them, to measure time and memory."""
+
+    __pydantic_config__ = _STRICT
+    kind: Literal["probe"] = "probe"
+    finetune: FinetuneSpec
+    row_indices: tuple[int, ...]  # of the training split, in the order in which they are batched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +126,8 @@ class EvaluateSpec:
     max_tokens: int = 64
     temperature: float = 0.0
     limit: int | None = None
-    lora_rank: int | None = None  # of the adapter that the fine-tune before it makes; None: the base model
+    lora_rank: int | None = None  # of the adapter that is scored; None: whole weights
+    adapter_path: str | None = None  # an adapter that is there already; else the fine-tune before it makes it
     engine: EngineSettings = field(default_factory=EngineSettings)
 
     @property
@@ -108,7 +153,7 @@ class SimulatedSpec:
     duration_seconds: float
 
 
-RunSpec = FinetuneSpec | EvaluateSpec | CommandSpec | SimulatedSpec
+RunSpec = FinetuneSpec | ProbeSpec | EvaluateSpec | CommandSpec | SimulatedSpec
 
 _ADAPTER: TypeAdapter[RunSpec] = TypeAdapter(RunSpec)
 

@@ -36,6 +36,7 @@ TERMINAL = frozenset(state for state, following in ALLOWED.items() if not follow
 class RunKind(StrEnum):
     FINETUNE = "finetune"
     EVALUATE = "evaluate"
+    PROBE = "probe"
     COMMAND = "command"
     SIMULATED = "simulated"
 
@@ -43,6 +44,8 @@ class RunKind(StrEnum):
 class CellType(StrEnum):
     FINETUNED = "finetuned"
     CONTROL = "control"
+    ADAPTER = "adapter"  # an adapter that is there already, evaluated only
+    PROBE = "probe"
     COMMAND = "command"
     SIMULATED = "simulated"
 

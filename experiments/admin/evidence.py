@@ -33,7 +33,7 @@ class ObservationAdmin(ReadOnlyAdmin):
             "Further conditions",
             {"fields": ["gradient_accumulation_steps", "max_seq_len", "packed", "world_size"]},
         ),
-        ("Its machine", {"fields": ["cpu_threads", "co_runners", "known_versions"]}),
+        ("Its machine", {"fields": ["cpu_threads", "co_runners", "software"]}),
         ("Where it was read", {"fields": ["source_file", "source_line", "fingerprint"]}),
     ]
 
@@ -54,20 +54,15 @@ class ObservationAdmin(ReadOnlyAdmin):
     def observed(self, observation: Observation) -> str:
         return display.when(observation.observed_at)
 
-    @admin.display(description="Versions")
-    def known_versions(self, observation: Observation) -> str:
-        return display.pairs(observation.versions)
-
 
 @admin.register(Calibration)
 class CalibrationAdmin(ReadOnlyAdmin):
-    list_display = ["metric", "base_model", "device_kind", "fit", "error", "observed", "fitted"]
-    list_select_related = ["base_model"]
+    list_display = ["metric", "model_name", "device_kind", "fit", "error", "observed", "fitted"]
     list_filter = ["metric"]
-    search_fields = ["metric", "base_model__name", "device_kind"]
+    search_fields = ["metric", "model_name", "device_kind"]
     fields = [
         "metric",
-        "base_model",
+        "model_name",
         "device_kind",
         "fit",
         "error",

@@ -42,7 +42,7 @@ class ObservationFilter(LabFilter):
 
 
 class CalibrationFilter(LabFilter):
-    model = filters.CharFilter("base_model__name")
+    model = filters.CharFilter("model_name")
 
     class Meta:
         model = Calibration

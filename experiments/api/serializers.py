@@ -119,7 +119,7 @@ class ObservationSerializer(serializers.ModelSerializer[Observation]):
             "world_size",
             "cpu_threads",
             "co_runners",
-            "versions",
+            "software",
             "source_file",
             "source_line",
             "observed_at",
@@ -128,7 +128,6 @@ class ObservationSerializer(serializers.ModelSerializer[Observation]):
 
 
 class CalibrationSerializer(serializers.ModelSerializer[Calibration]):
-    base_model = serializers.StringRelatedField[Any]()
     observations_count = serializers.IntegerField(read_only=True)
 
     class Meta:
@@ -136,7 +135,7 @@ class CalibrationSerializer(serializers.ModelSerializer[Calibration]):
         fields = [
             "id",
             "metric",
-            "base_model",
+            "model_name",
             "device_kind",
             "coefficients",
             "error_ratio",

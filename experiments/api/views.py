@@ -43,10 +43,8 @@ class ObservationViewSet(LabViewSet[Observation]):
 class CalibrationViewSet(LabViewSet[Calibration]):
     """Its observations are at /observations/?calibration=ID."""
 
-    queryset = (
-        Calibration.objects.select_related("base_model")
-        .annotate(observations_count=Count("observations"))
-        .order_by("-fitted_at", "-id")
+    queryset = Calibration.objects.annotate(observations_count=Count("observations")).order_by(
+        "-fitted_at", "-id"
     )
     serializer_class = CalibrationSerializer
     filterset_class = CalibrationFilter

@@ -1,6 +1,19 @@
-from experiments.models.catalog import BaseModel, Dataset
-from experiments.models.evidence import Calibration, Observation
-from experiments.models.plans import Cell, Experiment
+from experiments.models.catalog import BaseModel, Dataset, TokenLengths
+from experiments.models.evidence import Calibration, Estimate, Observation
+from experiments.models.plans import Cell, Experiment, PlanEntry, Proposal
 from experiments.models.runs import Run, RunEvent
 
-__all__ = ["BaseModel", "Calibration", "Cell", "Dataset", "Experiment", "Observation", "Run", "RunEvent"]
+__all__ = [
+    "BaseModel",
+    "Calibration",
+    "Cell",
+    "Dataset",
+    "Estimate",
+    "Experiment",
+    "Observation",
+    "PlanEntry",
+    "Proposal",
+    "Run",
+    "RunEvent",
+    "TokenLengths",
+]

@@ -66,3 +66,55 @@ class Cell(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class PlanEntry(models.Model):
+    """The plan's log: what was verified, found, computed, asked and decided, and when."""
+
+    class Kind(models.TextChoices):
+        VERIFIED = "verified"
+        FOUND = "found"
+        COMPUTED = "computed"
+        ASKED = "asked"
+        DECIDED = "decided"
+
+    experiment = models.ForeignKey(Experiment, models.CASCADE, related_name="log")
+    at = models.DateTimeField()
+    kind = models.CharField(max_length=10, choices=Kind)
+    text = models.TextField()
+    by = models.CharField(max_length=150, blank=True, help_text="The person; empty for labmgr itself.")
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name_plural = "plan entries"
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.kind}: {self.text}"
+
+
+class Proposal(models.Model):
+    """A change of the document that evidence speaks for. Nothing changes before a person accepts it."""
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        ACCEPTED = "accepted"
+        DECLINED = "declined"
+
+    experiment = models.ForeignKey(Experiment, models.CASCADE, related_name="proposals")
+    key = models.CharField(max_length=200, help_text="What it is about: batch_size/tiny-llama-s, probe/...")
+    changes = models.JSONField(help_text="Dotted paths of the document, and their new values.")
+    title = models.CharField(max_length=300)
+    reason = models.TextField()
+    observation_ids = models.JSONField(default=list)
+    state = models.CharField(max_length=10, choices=State, default=State.OPEN)
+    decided_by = models.CharField(max_length=150, blank=True)
+    decided_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["experiment", "key"], name="one_proposal_about_a_thing"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title

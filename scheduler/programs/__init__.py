@@ -12,6 +12,7 @@ from scheduler.programs.vllm import Vllm
 PROGRAMS: Mapping[RunKind, Program] = {
     RunKind.FINETUNE: Torchtune(),
     RunKind.EVALUATE: Vllm(),
+    RunKind.PROBE: Torchtune(),
     RunKind.COMMAND: OwnCommand(),
     RunKind.SIMULATED: Simulated(),
 }

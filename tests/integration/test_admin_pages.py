@@ -50,7 +50,9 @@ def fill(rows: int = 1) -> dict[str, Model]:
         job = make_job(runs=[run], devices=[device])
         make_run(cell=cell, state=RunState.QUEUED)
         observation = make_observation(run=run, base_model=model)
-        calibration = Calibration.objects.create(metric="seconds", base_model=model, fitted_at=NOW)
+        calibration = Calibration.objects.create(
+            metric="seconds", key=model.name, model_name=model.name, fitted_at=NOW
+        )
         last = dict(
             zip(
                 MODELS,

@@ -76,7 +76,7 @@ def _populate(rows: int) -> None:
         model = factories.make_base_model()
         observation = factories.make_observation(run=run, base_model=model)
         fitted = Calibration.objects.create(
-            metric="seconds_per_step", base_model=model, fitted_at=factories.NOW
+            metric="seconds_per_step", key=model.name, model_name=model.name, fitted_at=factories.NOW
         )
         fitted.observations.add(observation)
 
