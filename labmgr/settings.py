@@ -130,6 +130,8 @@ SIMULATED_DEVICES = env.text("SIMULATED_DEVICES", "")
 NODE_LOST_AFTER_SECONDS = env.integer("NODE_LOST_AFTER", 600, minimum=10)
 GRACE_SECONDS = env.integer("LABMGR_GRACE_SECONDS", 10)
 
+SCHEDULE = "scheduler.outlook.LabSchedule"  # what tells plans of devices and of the queue (experiments.fleet)
+
 # Celery: messages carry ids only, may be lost or doubled, and change nothing then (docs/architecture.md)
 REDIS_SOCKET = env.path("LABMGR_REDIS_SOCKET", LABMGR_HOME / "run" / "redis.sock")
 REDIS_URL = env.text("REDIS_URL", f"redis+socket://{REDIS_SOCKET}?virtual_host=0")

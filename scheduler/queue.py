@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import F, Q
+from django.db.models.functions import Coalesce
 
 from experiments.models import Experiment, Run
 from experiments.states import RunKind, RunState
@@ -43,6 +44,14 @@ def eligible_runs() -> list[EligibleRun]:
     ready = Q(depends_on__isnull=True) | Q(depends_on__state=RunState.SUCCEEDED)
     runs = Run.objects.queued().filter(ready, cancel_requested_at__isnull=True, ready_at__isnull=False)
     return [_eligible(row) for row in runs.order_by("id").values_list(*_COLUMNS)]
+
+
+def queued_runs() -> list[EligibleRun]:
+    """All that is queued, what waits for another run, too; that one arrives when it was queued."""
+    runs = Run.objects.queued().filter(cancel_requested_at__isnull=True)
+    arrived = runs.annotate(arrived_at=Coalesce("ready_at", "queued_at")).order_by("id")
+    columns = ["arrived_at" if column == "ready_at" else column for column in _COLUMNS]
+    return [_eligible(row) for row in arrived.values_list(*columns)]
 
 
 def free_nodes() -> list[FreeNode]:
