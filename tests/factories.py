@@ -7,7 +7,18 @@ from typing import Any
 from django.contrib.auth.models import Permission, User
 from django.db.models import Q
 
-from experiments.models import BaseModel, Cell, Dataset, Experiment, Observation, Run, RunEvent
+from experiments.figures import Figure, Grade
+from experiments.models import (
+    BaseModel,
+    Cell,
+    Dataset,
+    Estimate,
+    Experiment,
+    Observation,
+    Proposal,
+    Run,
+    RunEvent,
+)
 from experiments.specs import SimulatedSpec, spec_to_json
 from experiments.states import CellType, JobState, RunKind, RunState
 from scheduler.models import Device, Job, Launch, Lease, Node
@@ -144,6 +155,49 @@ def make_observation(*, run: Run | None = None, **fields: Any) -> Observation:
         "observed_at": NOW,
     }
     return Observation.objects.create(run=run, **defaults | fields)
+
+
+def make_proposal(*, experiment: Experiment, key: str = "batch_size/m", **fields: Any) -> Proposal:
+    defaults: dict[str, Any] = {
+        "title": f"About {key}",
+        "reason": "It fits.",
+        "changes": {"priority": 7},
+    }
+    return Proposal.objects.create(experiment=experiment, key=key, **defaults | fields)
+
+
+def make_estimate(
+    *, run: Run, metric: str = "seconds", value: float | None = 100.0, **fields: Any
+) -> Estimate:
+    defaults: dict[str, Any] = {"grade": Grade.INTERPOLATED if value else Grade.NONE, "n": 3}
+    return Estimate.objects.create(run=run, metric=metric, value=value, **defaults | fields)
+
+
+def planned_row(*, seconds: Figure, memory: Figure | None = None, **fields: Any) -> dict[str, Any]:
+    """A row of a plan, as planning stores it with its cell."""
+    nothing = Figure()
+    figures = {
+        "seconds": seconds,
+        "peak_memory_mib": memory or nothing,
+        "host_memory_mib": nothing,
+        "disk_mib": Figure(value=0.0, low=0.0, high=0.0, grade=Grade.MEASURED),
+    }
+    defaults: dict[str, Any] = {
+        "name": "cell",
+        "type": "finetuned",
+        "model": "m",
+        "dataset": "d",
+        "recipe": "lora_finetune_single_device",
+        "steps": 4000,
+        "devices": 1,
+        "limit_seconds": 3600,
+        "slurm_time": "00:20:00",
+        "start_at": NOW.isoformat(),
+        "end_at": None,
+        "estimates": {name: figure.to_json() for name, figure in figures.items()},
+        "parts": {"training_seconds": seconds.to_json(), "startup_seconds": nothing.to_json()},
+    }
+    return defaults | fields
 
 
 def _implied_by(state: str) -> dict[str, Any]:

@@ -13,6 +13,9 @@ class Dataset(models.Model):
     )
     input_column = models.CharField(max_length=100, blank=True)
     output_column = models.CharField(max_length=100, blank=True)
+    messages_column = models.CharField(
+        max_length=100, blank=True, help_text="Of chat rows, in place of the two columns."
+    )
     split_rows = models.JSONField(default=dict, help_text="Rows of each split, as last verified.")
     findings = models.JSONField(
         default=list, help_text="Empty and double rows, overlaps of splits, changes, as last verified."

@@ -74,6 +74,9 @@ class Observation(models.Model):
         max_length=64, unique=True, help_text="Harvesting twice is the same as once."
     )
     observed_at = models.DateTimeField()
+    changed_at = models.DateTimeField(
+        auto_now=True, help_text="When it was recorded, or completed by a person."
+    )
 
     class Meta:
         ordering = ["-id"]

@@ -16,6 +16,16 @@ class Experiment(models.Model):
     question = models.TextField(blank=True)
     document = models.JSONField(help_text="The experiment document that the plan was made from.")
     notes = models.JSONField(default=list, help_text="Warnings and explanations that the plan gave.")
+    questions = models.JSONField(default=list, help_text="What the document leaves unsaid and matters.")
+    totals = models.JSONField(default=dict, help_text="What the whole plan takes, as it was shown.")
+    estimated_at = models.DateTimeField(null=True, help_text="When it was last estimated from evidence.")
+    probes_of = models.ForeignKey(
+        "self",
+        models.CASCADE,
+        null=True,
+        related_name="probes",
+        help_text="The plan that these probes are for.",
+    )
     max_parallel = models.PositiveIntegerField(default=2)
     priority = models.IntegerField(default=0)
     evaluation_hold_seconds = models.PositiveIntegerField(default=900)
@@ -32,6 +42,7 @@ class Experiment(models.Model):
             ("approve_plan", "Can approve plans"),
             ("control_any_run", "Can cancel other people's experiments and runs"),
             ("run_commands", "Can plan runs of the lab's own commands"),
+            ("run_own_recipes", "Can plan fine-tunes by the lab's own recipe files"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(max_parallel__gte=1), name="experiment_window_is_open"),
@@ -57,6 +68,7 @@ class Cell(models.Model):
     base_model = models.ForeignKey("experiments.BaseModel", models.PROTECT, null=True, related_name="cells")
     dataset = models.ForeignKey("experiments.Dataset", models.PROTECT, null=True, related_name="cells")
     seed = models.IntegerField(default=0)
+    planned = models.JSONField(default=dict, help_text="Its row of the plan, as it was shown.")
 
     class Meta:
         ordering = ["experiment", "index"]
@@ -101,8 +113,17 @@ class Proposal(models.Model):
         DECLINED = "declined"
 
     experiment = models.ForeignKey(Experiment, models.CASCADE, related_name="proposals")
+
+    class Kind(models.TextChoices):
+        CHANGE = "change"
+        PROBE = "probe"
+
+    kind = models.CharField(max_length=10, choices=Kind, default=Kind.CHANGE)
     key = models.CharField(max_length=200, help_text="What it is about: batch_size/tiny-llama-s, probe/...")
-    changes = models.JSONField(help_text="Dotted paths of the document, and their new values.")
+    changes = models.JSONField(
+        default=dict, help_text="Of a change: dotted paths of the document, and their new values."
+    )
+    cells = models.JSONField(default=list, help_text="The cells that it is about.")
     title = models.CharField(max_length=300)
     reason = models.TextField()
     observation_ids = models.JSONField(default=list)
