@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import inspect
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,10 @@ CONSONANTS = "bcdfghjklmnprstvwz"
 VOWELS = "aeiou"
 LONGEST_WORD = 16  # beyond it there are more words than a float can tell apart
 MOST_WORDS = 1_000_000  # they are made while a person waits for the plan
+EXAMPLE_FILE_NAME = "words_5L_80P_1000.json"
+_FILE_NAME = re.compile(
+    r"words_(?P<word_length>\d{1,9})L_(?P<percent>\d{1,9})P_(?P<words>\d{1,9})(_seed(?P<seed>\d{1,9}))?\.json"
+)
 
 Row = dict[str, str]
 Splits = dict[str, list[Row]]
@@ -33,15 +39,24 @@ class GeneratedDataset:
     def splits(self) -> Splits:
         return {"train": [*self.train], "validation": [*self.validation], "test": [*self.test]}
 
+    @property
+    def text(self) -> str:
+        """The JSON file of all splits."""
+        return json.dumps({"metadata": dict(self.metadata), **self.splits}, indent=1) + "\n"
+
+    @property
+    def content_hash(self) -> str:
+        """That of the file, also before it is written."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
     def write(self, path: str | os.PathLike[str]) -> Path:
-        """Write all splits as one JSON file that is either whole or absent."""
+        """Write all splits as one file that is either whole or absent."""
         target = Path(path)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("w", encoding="utf-8") as stream:
-                json.dump({"metadata": dict(self.metadata), **self.splits}, stream, indent=1)
-                stream.write("\n")
+                stream.write(self.text)
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(target)
@@ -79,6 +94,26 @@ def generate(name: str, **parameters: Any) -> GeneratedDataset:
     return get(name)(**parameters)
 
 
+def make(call: Mapping[str, Any]) -> GeneratedDataset:
+    """What a call makes: the generator's name under `generator`, and its arguments. Raises ValueError."""
+    arguments = dict(call)
+    return generate(arguments.pop("generator"), **arguments)
+
+
+def call_for(file_name: str) -> dict[str, Any] | None:
+    """The call that makes a file of this name, whether or not it can be made; None where no generator would name one so."""
+    match = _FILE_NAME.fullmatch(file_name)
+    if match is None:
+        return None
+    word_length, percent, words, seed = (
+        int(match[key] or 0) for key in ("word_length", "percent", "words", "seed")
+    )
+    if file_name != _file_name(word_length, percent, words, seed):
+        return None
+    call = {"generator": "capitalization", "word_length": word_length, "words": words}
+    return {**call, "train_fraction": percent / 100, **({"seed": seed} if seed else {})}
+
+
 def get(name: str) -> Generator:
     if name not in GENERATORS:
         raise ValueError(f"There is no generator {name!r}. {_suggest(name, GENERATORS)}")
@@ -96,7 +131,7 @@ def capitalization(
     validation = train + (words - train) // 2
     parameters = {"word_length": word_length, "words": words, "seed": seed, "train_fraction": percent / 100}
     return GeneratedDataset(
-        file_name=f"words_{word_length}L_{percent}P_{words}{f'_seed{seed}' if seed else ''}.json",
+        file_name=_file_name(word_length, percent, words, seed),
         metadata=_metadata("capitalization", parameters),
         train=tuple(rows[:train]),
         validation=tuple(rows[train:validation]),
@@ -112,6 +147,10 @@ GENERATORS: dict[str, Generator] = {
         make=capitalization,
     ),
 }
+
+
+def _file_name(word_length: int, percent: int, words: int, seed: int) -> str:
+    return f"words_{word_length}L_{percent}P_{words}{f'_seed{seed}' if seed else ''}.json"
 
 
 def _metadata(name: str, parameters: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from experiments import generators
+from experiments.verification import file_hash
 
 
 def make(**parameters: Any) -> generators.GeneratedDataset:
@@ -68,3 +69,39 @@ def test_an_unknown_generator_is_answered_with_the_nearest() -> None:
 def test_what_must_be_given_is_asked_for() -> None:
     with pytest.raises(ValueError, match="capitalization needs word_length, words"):
         generators.generate("capitalization")
+
+
+@pytest.mark.parametrize(
+    ("file_name", "call"),
+    [
+        (
+            "words_5L_80P_1000.json",
+            {"generator": "capitalization", "word_length": 5, "words": 1000, "train_fraction": 0.8},
+        ),
+        (
+            "words_3L_57P_200_seed4.json",
+            {
+                "generator": "capitalization",
+                "word_length": 3,
+                "words": 200,
+                "train_fraction": 0.57,
+                "seed": 4,
+            },
+        ),
+    ],
+)
+def test_a_file_name_says_the_call_that_makes_it(file_name: str, call: dict[str, Any]) -> None:
+    assert generators.call_for(file_name) == call
+    assert generators.make(call).file_name == file_name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["words.json", "words_05L_80P_1000.json", "words_5L_80P_1000_seed0.json", "words_5L_80P_1000.jsonl"],
+)
+def test_a_name_that_no_generator_gives_has_no_call(name: str) -> None:
+    assert generators.call_for(name) is None
+
+
+def test_the_hash_is_known_before_the_file_is_written(tmp_path: Path) -> None:
+    assert file_hash(make().write(tmp_path / "words.json")) == make().content_hash

@@ -1,8 +1,40 @@
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.steps import steps_per_epoch
+
+RECORDED: list[dict[str, Any]] = json.loads(
+    (Path(__file__).parents[1] / "data" / "torchtune" / "steps.json").read_text()
+)
+
+
+def _told(run: dict[str, Any]) -> int:
+    epoch = steps_per_epoch(
+        rows=run["rows"] if run["packs"] is None else run["packs"],
+        batch_size=run["batch_size"],
+        gradient_accumulation_steps=run["gradient_accumulation_steps"],
+        max_steps_per_epoch=run["max_steps_per_epoch"],
+    )
+    return epoch * run["epochs"]
+
+
+@pytest.mark.parametrize("run", RECORDED, ids=range(len(RECORDED)))
+def test_the_steps_are_those_of_a_recorded_run(run: dict[str, Any]) -> None:
+    assert _told(run) == run["steps"]
+
+
+def test_the_recorded_runs_cover_what_changes_the_steps() -> None:
+    assert len(RECORDED) >= 30
+    assert sum(run["steps"] == 0 for run in RECORDED) >= 5
+    assert sum(run["packed"] for run in RECORDED) >= 10
+    assert sum(run["max_steps_per_epoch"] is not None for run in RECORDED) >= 8
+    assert sum(run["gradient_accumulation_steps"] > 1 for run in RECORDED) >= 10
+    assert sum(run["epochs"] > 1 for run in RECORDED) >= 8
 
 
 @pytest.mark.parametrize(
