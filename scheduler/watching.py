@@ -10,18 +10,19 @@ from django.conf import settings
 from django.db import transaction
 
 from experiments import harvest
-from experiments.harvest import Conditions
+from experiments.conditions import software_of
 from experiments.models import Run
 from experiments.queries import file_tail
+from experiments.run_conditions import Place
 from experiments.specs import SimulatedSpec
 from experiments.states import OPEN_JOB_STATES, FinishReason, JobState
+from experiments.torchtune_builders import UnsupportedModel
 from scheduler import ending
 from scheduler.launchers.base import ExitRecord, Launcher, LaunchRequest
 from scheduler.models import Job, Node
 from scheduler.placed import placed_job, program_of
 from scheduler.programs.base import Command, PlacedJob, Surroundings, Verdict, failed
 from scheduler.programs.environment import ml_versions
-from scheduler.programs.torchtune_config import UnsupportedModel
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,9 @@ def _write_files(placed: PlacedJob, command: Command) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     placed.paths.control.mkdir(parents=True, exist_ok=True, mode=0o700)
     for path, content in command.files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
+        path.chmod(0o755 if path in command.executables else 0o644)
 
 
 def _verified(placed: PlacedJob, record: ExitRecord) -> Mapping[int, Verdict]:
@@ -161,24 +164,25 @@ def _launch_reason(error: Exception) -> FinishReason:
 
 def _harvest(job: Job, placed: PlacedJob, verdicts: Mapping[int, Verdict], now: datetime) -> None:
     """A fault here must not keep the job from ending: what is not harvested stays marked so."""
-    conditions = _conditions(job, placed)
+    place = _place(job, placed)
     for run in Run.objects.filter(pk__in=verdicts, fencing_token=job.pk).select_related("cell__base_model"):
         try:
             measurements = [m for m in verdicts[run.pk].measurements if math.isfinite(m.value)]
-            harvest.store(run=run, job_id=job.pk, measurements=measurements, conditions=conditions, now=now)
+            harvest.store(run=run, job_id=job.pk, measurements=measurements, place=place, now=now)
         except (ValueError, TypeError):
             log.exception("run %s of job %s could not be harvested", run.pk, job.pk)
 
 
-def _conditions(job: Job, placed: PlacedJob) -> Conditions:
+def _place(job: Job, placed: PlacedJob) -> Place:
     started = job.started_at or job.placed_at
     beside = Job.objects.filter(node=job.node, started_at__isnull=False, started_at__lte=started)
     running_then = beside.exclude(pk=job.pk).exclude(ended_at__lte=started).count()
-    return Conditions(
+    return Place(
         device_kind=placed.devices[0].model_name,
-        precision="bf16" if placed.on_gpu else "fp32",
+        device_memory_mib=placed.devices[0].memory_mib,
+        on_gpu=placed.on_gpu,
         world_size=len(placed.devices),
         cpu_threads=placed.cpu_threads,
         co_runners=running_then,
-        versions=ml_versions(Path(settings.ML_PYTHON)),
+        software=software_of(ml_versions(Path(settings.ML_PYTHON))),
     )

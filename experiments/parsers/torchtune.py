@@ -1,13 +1,16 @@
 """torchtune 0.6.1: its metrics file, its progress bar and its errors, as records."""
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.states import FinishReason
 
 _METRICS_LINE = re.compile(r"^Step (\d+) \| (.*)$")
+_DIVERGED = re.compile(r"^Step (\d+) \| (?:.* )?loss:[+-]?(?:nan|inf)\b", re.MULTILINE | re.IGNORECASE)
+_AFTER_INIT = re.compile(r"Memory stats after model init:\s+GPU peak memory a[a-z]+: ([\d.]+) GiB")
 _LAST_BAR = re.compile(r"(\d+)\|(\d+)\|Loss: [^:]*:\s*\d+%\|[^|]*\|\s*(\d+)/(\d+) \[([\d:]+)<")
 _ERRORS: tuple[tuple[re.Pattern[str], FinishReason], ...] = (
     (
@@ -34,9 +37,34 @@ _ERROR_LINE = re.compile(r"^[\w.]*(Error|Exception)\b.*$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class StepRecord:
+    """One optimizer step. What its line does not say, or says as no finite number, is None."""
+
     step: int
     loss: float
     line: int  # of the metrics file, counted from 1
+    at: float | None = None  # unix seconds, when the step had ended; only step_clock.py writes it
+    host_peak_mib: float | None = None  # of the process, so far
+    peak_memory_active_gib: float | None = None  # of the GPU, since the line before
+    peak_memory_alloc_gib: float | None = None
+    peak_memory_reserved_gib: float | None = None
+
+
+@dataclass(frozen=True)
+class ValidationRecord:
+    step: int  # the optimizer step after which it was validated
+    val_loss: float
+    line: int
+    at: float | None = None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a metrics file holds."""
+
+    path: Path
+    steps: tuple[StepRecord, ...]
+    validations: tuple[ValidationRecord, ...]
+    diverged_at: int | None  # the first step whose loss is no number; such steps are not among the above
 
 
 @dataclass(frozen=True)
@@ -54,17 +82,53 @@ def metrics_file(output_dir: Path) -> Path | None:
     return files[-1] if files else None
 
 
+def read(output_dir: Path) -> Metrics | None:
+    """The newest metrics file of a run; None where there is none."""
+    path = metrics_file(output_dir)
+    if path is None:
+        return None
+    text = path.read_text(errors="replace")
+    diverged = _DIVERGED.search(text)
+    return Metrics(
+        path=path,
+        steps=tuple(parse_metrics(text)),
+        validations=tuple(parse_validations(text)),
+        diverged_at=int(diverged[1]) if diverged else None,
+    )
+
+
 def read_metrics(output_dir: Path) -> list[StepRecord]:
-    file = metrics_file(output_dir)
-    return list(parse_metrics(file.read_text(errors="replace"))) if file else []
+    found = read(output_dir)
+    return list(found.steps) if found else []
 
 
 def parse_metrics(text: str) -> Iterator[StepRecord]:
-    """Records of a DiskLogger file; a last line that is still being written is left out."""
-    for number, line in enumerate(text.split("\n")[:-1], 1):
-        match = _METRICS_LINE.match(line)
-        if match:
-            yield from _record(int(match[1]), match[2], number)
+    """Steps of a DiskLogger file; a last line that is still being written is left out."""
+    for number, step, values in _lines(text):
+        if "loss" in values:
+            yield StepRecord(
+                step=step,
+                loss=values["loss"],
+                line=number,
+                at=values.get("at"),
+                host_peak_mib=values.get("host_peak_mib"),
+                peak_memory_active_gib=values.get("peak_memory_active"),
+                peak_memory_alloc_gib=values.get("peak_memory_alloc"),
+                peak_memory_reserved_gib=values.get("peak_memory_reserved"),
+            )
+
+
+def parse_validations(text: str) -> Iterator[ValidationRecord]:
+    """Validation losses of a DiskLogger file, as our validating recipes write them."""
+    for number, step, values in _lines(text):
+        if "val_loss" in values:
+            yield ValidationRecord(step, values["val_loss"], number, values.get("at"))
+
+
+def parse_memory_after_init_mib(log: str) -> float | None:
+    """What the weights take on a GPU; never a peak of the training."""
+    match = _AFTER_INIT.search(log)
+    return float(match[1]) * 1024 if match else None
 
 
 def parse_progress(log: str) -> list[Progress]:
@@ -91,12 +155,23 @@ def _line_of(found: re.Match[str]) -> str:
     return found.string[start:].partition("\n")[0].strip()
 
 
-def _record(step: int, pairs: str, line: int) -> Iterator[StepRecord]:
-    values = dict(pair.split(":", 1) for pair in pairs.split() if ":" in pair)
-    try:
-        yield StepRecord(step, float(values["loss"]), line)
-    except (KeyError, ValueError):
-        return
+def _lines(text: str) -> Iterator[tuple[int, int, Mapping[str, float]]]:
+    """Number, step and values of each whole line."""
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        if match := _METRICS_LINE.match(line):
+            yield number, int(match[1]), dict(_values(match[2]))
+
+
+def _values(pairs: str) -> Iterator[tuple[str, float]]:
+    """Those that are finite numbers."""
+    for pair in pairs.split():
+        name, _, text = pair.partition(":")
+        try:
+            value = float(text)
+        except ValueError:
+            continue
+        if math.isfinite(value):
+            yield name, value
 
 
 def _seconds(clock: str) -> int:

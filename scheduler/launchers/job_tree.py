@@ -51,10 +51,15 @@ class JobTree:
     def sample(self) -> None:
         if (now := boot_clock()) >= self._next_sample_at:
             self._next_sample_at = now + SAMPLE_SECONDS
-            self._peak_kib = max(self._peak_kib, process_tree.rss_kib(self.alive()))
+            alive = self.alive()
+            alone = max((process_tree.peak_kib(process) for process in alive), default=0)
+            self._peak_kib = max(self._peak_kib, alone, process_tree.rss_kib(alive))
 
     def peak_rss_mib(self) -> int | None:
-        """The largest sample, or the kernel's peak of the largest single process where that is more.
+        """The largest sum that was sampled, or the kernel's peak of the largest single process where that is more.
+
+        So it is exact for a job of one process; of several, a peak between two samples may be missed. Their own peaks
+        are not summed up: they need not have been at the same time.
 
         The kernel also counts what a process was before it executed its program: a copy of this supervisor.
         So up to the supervisor's own size its figure says nothing.

@@ -122,6 +122,14 @@ def rss_kib(processes: Iterable[Process]) -> int:
     return sum(int(page[0]) * _PAGE_KIB for page in pages if page)
 
 
+def peak_kib(process: Process) -> int:
+    """The largest resident memory that it ever had (VmHWM), since it executed its program."""
+    for line in _read(f"/proc/{process.pid}/status").splitlines():
+        if line.startswith(b"VmHWM:"):
+            return int(line.split()[1])
+    return 0
+
+
 def marks(*, job_id: int, control_dir: Path) -> Mapping[str, str]:
     """What a job's processes bear in their environment.
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from experiments.conditions import Metric
 from experiments.specs import Measurement, Outcome, RunSpec
 from experiments.states import REASONS, FinishReason
 from scheduler.launchers.base import Ending, ExitRecord
 from scheduler.paths import JobPaths
 
-LOG_TAIL_BYTES = 64 * 1024
+LOG_PART_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ class Command:
     argv: tuple[str, ...]
     env: Mapping[str, str]
     files: Mapping[Path, str] = field(default_factory=dict)
+    executables: frozenset[Path] = frozenset()  # of the files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,22 +121,21 @@ def killed(record: ExitRecord) -> Verdict | None:
     return failed(FinishReason.KILLED, f"Signal {record.signal}.")
 
 
-def usage(
-    record: ExitRecord, source_file: Path, *, ran_out_of_memory: bool = False
-) -> tuple[Measurement, ...]:
-    """What the supervisor measured of the whole tree. A tree that ran out of memory would have taken more."""
+def usage(record: ExitRecord, source_file: Path, *, is_bound: bool = False) -> tuple[Measurement, ...]:
+    """What the supervisor measured of the whole tree; a bound where the tree would have gone on and taken more."""
     source = str(source_file)
     seconds = record.ended_at - record.started_at
-    measured = [Measurement(metric="job_seconds", value=seconds, unit="s", source_file=source)]
+    measured = [
+        Measurement(metric=Metric.JOB_SECONDS, value=seconds, unit="s", source_file=source, is_bound=is_bound)
+    ]
     if record.peak_rss_mib is not None:
-        rss = float(record.peak_rss_mib)
         measured.append(
             Measurement(
-                metric="peak_host_memory_mib",
-                value=rss,
+                metric=Metric.PEAK_HOST_MEMORY_MIB,
+                value=float(record.peak_rss_mib),
                 unit="MiB",
                 source_file=source,
-                is_bound=ran_out_of_memory,
+                is_bound=is_bound,
             )
         )
     return tuple(measured)
@@ -145,7 +146,16 @@ def read_tail(path: Path) -> str:
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
-            file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
+            file.seek(max(0, file.tell() - LOG_PART_BYTES))
             return file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
+def read_head(path: Path) -> str:
+    """The beginning of a log, which a long progress bar pushes out of its end."""
+    try:
+        with path.open("rb") as file:
+            return file.read(LOG_PART_BYTES).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from experiments.scripts import command_sh
 from experiments.specs import CommandSpec
 from experiments.states import FinishReason
 from scheduler.launchers.base import ExitRecord
@@ -17,13 +18,17 @@ from scheduler.programs.base import (
     usage,
 )
 from scheduler.programs.environment import job_environment
+from scheduler.programs.reproduction import COMMAND
 
 
 class OwnCommand:
     def prepare(self, job: PlacedJob, surroundings: Surroundings) -> Command:
         spec = job.runs[0].spec
         assert isinstance(spec, CommandSpec)
-        return Command(argv=spec.argv, env={**spec.env, **job_environment(job, surroundings)})
+        env = {**spec.env, **job_environment(job, surroundings)}
+        script = job.paths.directory / COMMAND
+        text = command_sh(argv=spec.argv, env=env, also=tuple(spec.env), folder="repeat")
+        return Command(argv=spec.argv, env=env, files={script: text}, executables=frozenset({script}))
 
     def settled(self, job: PlacedJob) -> Mapping[int, Verdict]:
         return {}
@@ -35,9 +40,10 @@ class OwnCommand:
 
 
 def _verdict(job: PlacedJob, spec: CommandSpec, record: ExitRecord) -> Verdict:
-    measured = usage(record, job.paths.log)
     if record.exit_code != 0:
-        return failed(FinishReason.EXIT_CODE, f"Exit code {record.exit_code}.", measured)
+        bounds = usage(record, job.paths.log, is_bound=True)
+        return failed(FinishReason.EXIT_CODE, f"Exit code {record.exit_code}.", bounds)
+    measured = usage(record, job.paths.log)
     missing = [name for name in spec.expected_files if not (job.paths.directory / name).is_file()]
     if missing:
         return failed(FinishReason.RESULT_INCOMPLETE, f"Not written: {', '.join(missing)}.", measured)

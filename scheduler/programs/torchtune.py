@@ -1,113 +1,136 @@
-"""Fine-tunes by torchtune 0.6.1. It exits with 0 in cases where it trained nothing, so success is read from its files."""
+"""Fine-tunes and probes by torchtune 0.6.1: its configuration, its command, and what lies beside it in its folder."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from experiments import recipes, torchtune_command
 from experiments.parsers import torchtune as parser
-from experiments.specs import FinetuneSpec, Measurement
-from experiments.states import FinishReason
+from experiments.recipes import Recipe
+from experiments.scripts import command_sh
+from experiments.specs import FinetuneSpec, ProbeSpec
+from experiments.torchtune_builders import missing_special_tokens
+from experiments.torchtune_config import build_config
 from scheduler.launchers.base import ExitRecord
-from scheduler.paths import JobPaths
-from scheduler.programs.base import (
-    CarriedRun,
-    Command,
-    PlacedJob,
-    Surroundings,
-    Verdict,
-    ended_by_us,
-    failed,
-    killed,
-    read_tail,
-    succeeded,
-    usage,
-)
+from scheduler.programs import checkpoints, probe_rows, torchtune_verdict
+from scheduler.programs.base import Command, PlacedJob, Surroundings, Verdict
 from scheduler.programs.environment import job_environment
-from scheduler.programs.torchtune_config import build_config
+from scheduler.programs.reproduction import COMMAND, ENVIRONMENT, copies, environment_json
+from scheduler.programs.torchtune_measurements import Finished
 
-LAST_STEPS = 20  # the final loss is their mean
+RUNTIME = Path(__file__).resolve().parent.parent / "runtimes" / "torchtune"
 
 
 class Torchtune:
     def prepare(self, job: PlacedJob, surroundings: Surroundings) -> Command:
-        spec = _spec(job.runs[0])
-        config_path = job.paths.directory / "finetune.yaml"
-        config = build_config(
-            spec=spec,
-            model_config=json.loads((Path(spec.model_path) / "config.json").read_text()),
-            weight_files=_weight_files(Path(spec.model_path)),
-            output_dir=job.paths.output,
-            on_gpu=job.on_gpu,
+        asked = job.runs[0].spec
+        spec = _trained(job)
+        recipe = recipes.named(spec.recipe, method=spec.method)
+        config = _config(job, spec, recipe)
+        argv = torchtune_command.arguments(python=str(surroundings.ml_python), spec=spec, recipe=recipe)
+        folder = job.paths.directory
+        code = folder / torchtune_command.CODE
+        env = {**job_environment(job, surroundings), "PYTHONPATH": str(code)}
+        script = command_sh(
+            argv=torchtune_command.repeating(argv), env=env, code_folder=torchtune_command.CODE
         )
-        python = str(surroundings.ml_python)
-        return Command(
-            argv=(python, "-m", "torchtune._cli.tune", "run", spec.recipe, "--config", str(config_path)),
-            env=job_environment(job, surroundings),
-            files={config_path: yaml.safe_dump(config, sort_keys=False)},
-        )
+        files = {
+            folder / torchtune_command.CONFIG: yaml.safe_dump(config, sort_keys=False),
+            folder / ENVIRONMENT: _environment(asked, surroundings),
+            folder / COMMAND: script,
+            **copies(RUNTIME, _modules(config, recipe), into=code),
+            **_own_recipe(spec, folder),
+            **_rows(asked, folder),
+        }
+        return Command(argv=argv, env=env, files=files, executables=frozenset({folder / COMMAND}))
 
     def settled(self, job: PlacedJob) -> Mapping[int, Verdict]:
         return {}
 
     def verify(self, job: PlacedJob, record: ExitRecord) -> Mapping[int, Verdict]:
         run = job.runs[0]
-        return {run.run_id: ended_by_us(run, record) or _verdict(_spec(run), job.paths, record)}
+        finished = Finished(
+            spec=_trained(job),
+            paths=job.paths,
+            record=record,
+            metrics=parser.read(job.paths.output),
+            on_gpu=job.on_gpu,
+        )
+        return {run.run_id: torchtune_verdict.verdict(run, finished)}
 
 
 def adapter_directory(run_directory: Path, spec: FinetuneSpec) -> Path:
-    """Where the adapter of the last epoch lies; epochs are counted from 0."""
-    return run_directory / "output" / f"epoch_{spec.epochs - 1}"
+    """Where the result of the kept epoch lies: the adapter, or all weights of a full fine-tune."""
+    kept = checkpoints.read_kept(run_directory, epochs=spec.epochs)
+    return run_directory / "output" / f"epoch_{kept.epoch if kept else spec.epochs - 1}"
 
 
-def _verdict(spec: FinetuneSpec, paths: JobPaths, record: ExitRecord) -> Verdict:
-    measured = usage(record, paths.log)
-    if record.signal is not None or record.exit_code != 0:
-        found = parser.classify_error(read_tail(paths.log))
-        if found and (record.signal is None or found[0] is FinishReason.OUT_OF_MEMORY):
-            is_bound = found[0] is FinishReason.OUT_OF_MEMORY
-            return failed(*found, usage(record, paths.log, ran_out_of_memory=is_bound))
-        return killed(record) or failed(FinishReason.EXIT_CODE, f"Exit code {record.exit_code}.", measured)
-    steps = parser.read_metrics(paths.output)
-    if not steps:
-        return failed(FinishReason.TRAINED_NOTHING, "", measured)
-    lack = _lack(spec, paths, steps[-1].step)
-    if lack:
-        return failed(FinishReason.RESULT_INCOMPLETE, lack, measured)
-    return succeeded((*measured, *_training_measurements(paths, steps)))
+def _trained(job: PlacedJob) -> FinetuneSpec:
+    spec = job.runs[0].spec
+    if isinstance(spec, ProbeSpec):
+        return probe_rows.probed(spec, job.paths.directory / probe_rows.ROWS)
+    assert isinstance(spec, FinetuneSpec)
+    return spec
 
 
-def _lack(spec: FinetuneSpec, paths: JobPaths, last_step: int) -> str:
-    expected = spec.epochs * spec.steps_per_epoch if spec.steps_per_epoch else None
-    if expected is not None and last_step != expected:
-        return f"{last_step} of {expected} steps are in its metrics file."
-    adapter = adapter_directory(paths.directory, spec)
-    missing = [
-        name
-        for name in ("adapter_model.safetensors", "adapter_config.json")
-        if not (adapter / name).is_file()
-    ]
-    return f"{adapter} lacks {', '.join(missing)}." if missing else ""
+def _config(job: PlacedJob, spec: FinetuneSpec, recipe: Recipe) -> Mapping[str, Any]:
+    """Checked when it was planned, and again: what was stored since may have been planned by an older labmgr."""
+    model = Path(spec.model_path)
+    config = build_config(
+        spec=spec,
+        model_config=json.loads((model / "config.json").read_text()),
+        weight_files=_weight_files(model),
+        output_dir=job.paths.output,
+        on_gpu=job.on_gpu,
+        special_tokens_listed=not missing_special_tokens(_tokenizer(model)),
+    )
+    if problems := recipes.check_config(recipe, config):
+        raise ValueError(" ".join(str(problem) for problem in problems))
+    return config
 
 
-def _training_measurements(paths: JobPaths, steps: list[parser.StepRecord]) -> tuple[Measurement, ...]:
-    source = str(parser.metrics_file(paths.output))
-    last = steps[-LAST_STEPS:]
-    loss = sum(record.loss for record in last) / len(last)
-    measured = [
-        Measurement(
-            metric="final_loss", value=loss, unit="nats", source_file=source, source_line=last[-1].line
-        )
-    ]
-    progress = parser.parse_progress(read_tail(paths.log))
-    elapsed = sum(epoch.elapsed_seconds for epoch in progress)
-    if elapsed:
-        pace = elapsed / sum(epoch.steps for epoch in progress)
-        measured.append(
-            Measurement(metric="seconds_per_step", value=pace, unit="s", source_file=str(paths.log))
-        )
-    return tuple(measured)
+def _modules(config: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """Our own that the run needs beside it."""
+    named = {str(config["metric_logger"]["_component_"]), str(config["dataset"]["_component_"])}
+    named |= {str(config["dataset_val"]["_component_"])} if "dataset_val" in config else set()
+    ours = {f"{name.rpartition('.')[0]}.py" for name in named if not name.startswith("torchtune.")}
+    return sorted(ours | ({"validation.py", f"{recipe.name}.py"} if recipe.validates else set()))
+
+
+def _own_recipe(spec: FinetuneSpec, folder: Path) -> Mapping[Path, str]:
+    if spec.recipe_file is None:
+        if recipes.is_own(spec.recipe):
+            raise ValueError(
+                f"The recipe {spec.recipe!r} is a lab's own, and its file is not named; plan it again."
+            )
+        return {}
+    source = Path(spec.recipe_file)
+    return {folder / torchtune_command.OWN / source.name: source.read_text(encoding="utf-8")}
+
+
+def _rows(asked: object, folder: Path) -> Mapping[Path, str]:
+    if not isinstance(asked, ProbeSpec):
+        return {}
+    return {folder / probe_rows.ROWS: json.dumps(probe_rows.chosen_rows(asked), ensure_ascii=False)}
+
+
+def _environment(asked: object, surroundings: Surroundings) -> str:
+    spec = asked.finetune if isinstance(asked, ProbeSpec) else asked
+    assert isinstance(spec, FinetuneSpec)
+    data = [spec.data, *([spec.validation.data] if spec.validation else [])]
+    return environment_json(model_path=Path(spec.model_path), data=data, ml_python=surroundings.ml_python)
+
+
+def _tokenizer(model_path: Path) -> Mapping[str, Any]:
+    """Empty where there is none: torchtune itself then says so best."""
+    try:
+        found: Mapping[str, Any] = json.loads((model_path / "tokenizer.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return found
 
 
 def _weight_files(model_path: Path) -> list[str]:
@@ -115,8 +138,3 @@ def _weight_files(model_path: Path) -> list[str]:
     if not index.is_file():
         return ["model.safetensors"]
     return sorted(set(json.loads(index.read_text())["weight_map"].values()))
-
-
-def _spec(run: CarriedRun) -> FinetuneSpec:
-    assert isinstance(run.spec, FinetuneSpec)
-    return run.spec

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.specs import EvaluateSpec, FinetuneSpec, Measurement
+from experiments.scripts import command_sh
+from experiments.specs import EvaluateSpec, FinetuneSpec
 from experiments.states import FinishReason
+from experiments.torchtune_command import CODE, REPEAT
 from scheduler.launchers.base import ExitRecord
 from scheduler.programs.base import (
     CarriedRun,
@@ -22,20 +24,32 @@ from scheduler.programs.base import (
     usage,
 )
 from scheduler.programs.environment import job_environment
+from scheduler.programs.reproduction import COMMAND, ENVIRONMENT, copies, environment_json
 from scheduler.programs.torchtune import adapter_directory
+from scheduler.programs.vllm_measurements import REQUEST, measurements
 
 EVALUATE = Path(__file__).resolve().parent.parent / "runtimes" / "vllm" / "evaluate.py"
+_MODULES = ("adapters", "engine", "entries", "evaluate", "prompts", "results", "scorers")
 _MIB = 1024 * 1024
 
 
 class Vllm:
     def prepare(self, job: PlacedJob, surroundings: Surroundings) -> Command:
-        request = job.paths.directory / "request.json"
-        return Command(
-            argv=(str(surroundings.ml_python), str(EVALUATE), str(request)),
-            env=job_environment(job, surroundings) | _engine_environment(surroundings.cache_root, job.on_gpu),
-            files={request: json.dumps(build_request(job), indent=1)},
-        )
+        folder = job.paths.directory
+        argv = (str(surroundings.ml_python), f"{CODE}/{EVALUATE.name}", REQUEST)
+        env = job_environment(job, surroundings) | _engine_environment(surroundings.cache_root, job.on_gpu)
+        request = build_request(job)
+        files = {
+            folder / REQUEST: json.dumps(request, indent=1),
+            folder / ENVIRONMENT: environment_json(
+                model_path=Path(request["model_path"]),
+                data=[_spec(run).data for run in job.runs],
+                ml_python=surroundings.ml_python,
+            ),
+            folder / COMMAND: command_sh(argv=(*argv, REPEAT), env=env),
+            **copies(EVALUATE.parent, [f"{name}.py" for name in _MODULES], into=folder / CODE),
+        }
+        return Command(argv=argv, env=env, files=files, executables=frozenset({folder / COMMAND}))
 
     def settled(self, job: PlacedJob) -> Mapping[int, Verdict]:
         results = [(run, _result(job, run)) for run in job.runs]
@@ -46,10 +60,14 @@ class Vllm:
 
 
 def build_request(job: PlacedJob) -> dict[str, Any]:
+    """Raises ValueError for runs that cannot share an engine."""
     specs = [_spec(run) for run in job.runs]
     ranks = [spec.lora_rank for spec in specs if spec.lora_rank is not None]
+    models = sorted({_model_path(run) for run in job.runs})
+    if len(models) > 1:
+        raise ValueError(f"One engine has one model, and these runs have several: {', '.join(models)}.")
     return {
-        "model_path": specs[0].model_path,
+        "model_path": models[0],
         "engine": _engine(specs[0], job.on_gpu),
         "max_lora_rank": max(ranks, default=None),
         "cancel_dir": str(job.paths.cancelled),
@@ -94,6 +112,7 @@ def _entry(job: PlacedJob, run: CarriedRun) -> dict[str, Any]:
         "split": spec.data.split,
         "input_column": spec.data.input_column,
         "output_column": spec.data.output_column,
+        "messages_column": spec.data.messages_column,
         "system_prompt": spec.data.system_prompt,
         "prompt_format": "llama3",
         "scorers": list(spec.scorers),
@@ -104,10 +123,19 @@ def _entry(job: PlacedJob, run: CarriedRun) -> dict[str, Any]:
     }
 
 
+def _model_path(run: CarriedRun) -> str:
+    """The base model; of a full fine-tune, what it made of it."""
+    tuned = run.builds_on_spec
+    if run.builds_on_directory is None or not isinstance(tuned, FinetuneSpec) or tuned.method != "full":
+        return _spec(run).model_path
+    return str(adapter_directory(run.builds_on_directory, tuned))
+
+
 def _adapter_path(run: CarriedRun) -> str | None:
-    if run.builds_on_directory is None or not isinstance(run.builds_on_spec, FinetuneSpec):
-        return None
-    return str(adapter_directory(run.builds_on_directory, run.builds_on_spec))
+    tuned = run.builds_on_spec
+    if run.builds_on_directory is None or not isinstance(tuned, FinetuneSpec):
+        return _spec(run).adapter_path
+    return None if tuned.method == "full" else str(adapter_directory(run.builds_on_directory, tuned))
 
 
 def _verdict(job: PlacedJob, run: CarriedRun, record: ExitRecord) -> Verdict:
@@ -118,14 +146,18 @@ def _verdict(job: PlacedJob, run: CarriedRun, record: ExitRecord) -> Verdict:
     return (
         ended_by_us(run, record)
         or killed(record)
-        or failed(FinishReason.ENGINE_FAILED, _last_error(job.paths.log), usage(record, job.paths.log))
+        or failed(
+            FinishReason.ENGINE_FAILED,
+            _last_error(job.paths.log),
+            usage(record, job.paths.log, is_bound=True),
+        )
     )
 
 
 def _of_result(job: PlacedJob, run: CarriedRun, result: Any) -> Verdict:
     try:
         return _judged(job, run, result)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         return failed(FinishReason.RESULT_INCOMPLETE, f"Its result.json cannot be understood: {error!r}.")
 
 
@@ -138,17 +170,7 @@ def _judged(job: PlacedJob, run: CarriedRun, result: Mapping[str, Any]) -> Verdi
     written = _line_count(job.paths.result(run.run_id) / "predictions.jsonl")
     if written != expected:
         return failed(FinishReason.RESULT_INCOMPLETE, f"{written} of {expected} predictions were written.")
-    return succeeded(_scores(job, run, result))
-
-
-def _scores(job: PlacedJob, run: CarriedRun, result: Mapping[str, Any]) -> tuple[Measurement, ...]:
-    source = str(job.paths.result(run.run_id) / "result.json")
-    scores = [
-        Measurement(metric=metric, value=value, unit="share", source_file=source)
-        for metric, value in result["metrics"].items()
-    ]
-    seconds = Measurement(metric="evaluation_seconds", value=result["seconds"], unit="s", source_file=source)
-    return (*scores, seconds)
+    return succeeded(measurements(job, run.run_id, expected, result))
 
 
 def _result(job: PlacedJob, run: CarriedRun) -> Mapping[str, Any] | None:

@@ -1,5 +1,7 @@
 """One engine scores several runs; each is judged by its own result file."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,8 @@ import pytest
 from experiments.specs import EngineSettings
 from experiments.states import FinishReason
 from scheduler.launchers.base import Ending
-from scheduler.programs.base import PlacedJob
-from scheduler.programs.vllm import Vllm, build_request
+from scheduler.programs.base import CarriedRun, PlacedJob
+from scheduler.programs.vllm import EVALUATE, Vllm, build_request
 from tests.unit.jobs import (
     GPU,
     carried,
@@ -74,7 +76,55 @@ def test_a_run_is_settled_as_soon_as_its_own_result_is_there(job: PlacedJob) -> 
     assert {m.metric: m.value for m in settled[1].measurements} == {
         "exact_match": 0.5,
         "evaluation_seconds": 1.5,
+        "seconds_per_prediction": 0.5,
     }
+
+
+def test_the_engines_start_is_measured_once_and_its_memory_where_it_is_one_process(job: PlacedJob) -> None:
+    (job.paths.directory / "request.json").write_text(json.dumps(build_request(job)))
+    (job.paths.directory / "engine.json").write_text('{"boot_seconds": 12.5}')
+    for run_id in (1, 2):
+        write_result(job, run_id, predictions=3, host_peak_mib=700.0)
+    settled = Vllm().settled(job)
+    found = [{m.metric: m.value for m in settled[run_id].measurements} for run_id in (1, 2)]
+    assert [measured.get("engine_startup_seconds") for measured in found] == [12.5, None]
+    assert found[1]["peak_host_memory_mib"] == found[1]["peak_device_memory_mib"] == 700.0
+    on_gpu = Vllm().settled(replace(job, devices=(GPU,)))
+    assert "peak_device_memory_mib" not in {m.metric for m in on_gpu[1].measurements}
+
+
+def test_an_adapter_that_is_there_already_is_scored_without_a_fine_tune(tmp_path: Path) -> None:
+    given = carried(evaluate_spec(lora_rank=8, adapter_path="/adapters/mine"))
+    assert build_request(job_of(tmp_path, given))["entries"][0]["adapter_path"] == "/adapters/mine"
+
+
+def full_tuned(folder: Path, run_id: int = 1) -> CarriedRun:
+    tuned = {"builds_on_spec": finetune_spec(method="full"), "builds_on_directory": folder / "finetune"}
+    return carried(evaluate_spec(), run_id=run_id, **tuned)
+
+
+def test_all_weights_of_a_full_fine_tune_are_the_engines_model(tmp_path: Path) -> None:
+    request = build_request(job_of(tmp_path, full_tuned(tmp_path)))
+    assert request["model_path"] == str(tmp_path / "finetune" / "output" / "epoch_1")
+    assert (request["max_lora_rank"], request["entries"][0]["adapter_path"]) == (None, None)
+
+
+def test_runs_of_different_weights_do_not_share_an_engine(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="One engine has one model"):
+        build_request(job_of(tmp_path, full_tuned(tmp_path), carried(evaluate_spec(), run_id=2)))
+
+
+def test_an_evaluation_is_repeated_by_a_script_beside_copies_of_its_code(
+    job: PlacedJob, tmp_path: Path
+) -> None:
+    command = Vllm().prepare(job, surroundings(tmp_path))
+    script = job.paths.directory / "command.sh"
+    assert command.argv[1:] == ("code/evaluate.py", "request.json")
+    assert command.files[script].endswith("code/evaluate.py request.json repeat\n")
+    assert command.executables == {script}
+    copied = {path.name for path in command.files if path.parent.name == "code"}
+    needed = {path.name for path in EVALUATE.parent.glob("*.py")} - {"shim.py"}
+    assert copied == needed
 
 
 @pytest.mark.parametrize(

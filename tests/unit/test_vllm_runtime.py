@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from scheduler.programs.vllm import EVALUATE, build_request
@@ -62,6 +64,7 @@ def test_the_script_understands_the_request_that_the_program_writes(
     [
         ("json", '[{"input": "a", "output": "A"}, {"input": "b", "output": "B"}]'),
         ("jsonl", '{"input": "a", "output": "A"}\n\n{"input": "b", "output": "B"}\n'),
+        ("csv", '\ufeffinput,output\na,A\n"b",B\n'),
         ("json_splits", '{"train": [{"input": "a", "output": "A"}, {"input": "b", "output": "B"}]}'),
     ],
 )
@@ -75,6 +78,39 @@ def test_rows_of_every_format_are_read_up_to_the_limit(
     assert len(read(entry(runtime, path, data_format=format, limit=1))) == 1
 
 
+def test_rows_of_parquet_are_read(runtime: dict[str, ModuleType], tmp_path: Path) -> None:
+    path = tmp_path / "data.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"input": "a", "output": "A"}]), path)
+    rows = runtime["entries"].read_rows(entry(runtime, path, data_format="parquet"))
+    assert [(row.input, row.expected) for row in rows] == [("a", "A")]
+
+
+def test_in_csv_everything_is_text(runtime: dict[str, ModuleType], tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("input,output\n007,NA\nnull,1.50\n")
+    rows = runtime["entries"].read_rows(entry(runtime, path, data_format="csv"))
+    assert [(row.input, row.expected) for row in rows] == [("007", "NA"), ("null", "1.50")]
+
+
+def test_of_a_conversation_the_last_answer_is_expected_and_the_rest_is_said_before(
+    runtime: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    said = [("system", "s"), ("user", "a"), ("assistant", "A"), ("user", "b"), ("assistant", "B")]
+    row = {"said": [{"role": role, "content": content} for role, content in said]}
+    path = tmp_path / "data"
+    path.write_text(json.dumps([row]))
+    fields = {"data_format": "json", "messages_column": "said"}
+    (own,) = runtime["entries"].read_rows(entry(runtime, path, **fields, system_prompt=None))
+    assert (own.earlier, own.input, own.expected) == (said[:3], "b", "B")
+    (ours,) = runtime["entries"].read_rows(entry(runtime, path, **fields, system_prompt="S"))
+    assert ours.earlier == said[1:3]
+    built = runtime["prompts"].build("llama3", Bytes(), "S", ours.input, ours.earlier)
+    assert (
+        bytes(token for token in built if token < 256)
+        == b"system\n\nSuser\n\naassistant\n\nAuser\n\nbassistant\n\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("fields", "text", "told"),
     [
@@ -83,11 +119,26 @@ def test_rows_of_every_format_are_read_up_to_the_limit(
         ({}, '{"train": []}', "has no rows"),
         ({}, '{"train": [{"input": 1, "output": "A"}]}', "Row 0 .* has no text in column 'input'"),
         ({"data_format": "json"}, "{}", "is not a list of rows"),
-        ({"data_format": "csv"}, "", "There is no data format 'csv'"),
+        ({"data_format": "xml"}, "", "There is no data format 'xml'"),
+        (
+            {"messages_column": "said"},
+            '{"train": [{"said": "a"}]}',
+            "has no list of messages in column 'said'",
+        ),
+        (
+            {"messages_column": "said"},
+            '{"train": [{"said": [{"role": "user", "content": "a"}]}]}',
+            "has no answer of the assistant in 'said'",
+        ),
+        (
+            {"messages_column": "said", "system_prompt": None},
+            '{"train": [{"said": [{"role": "system", "content": "a"}, {"role": "assistant", "content": "A"}]}]}',
+            "the assistant answers the system",
+        ),
     ],
 )
 def test_rows_that_cannot_be_used_are_explained(
-    runtime: dict[str, ModuleType], tmp_path: Path, fields: dict[str, str], text: str, told: str
+    runtime: dict[str, ModuleType], tmp_path: Path, fields: dict[str, Any], text: str, told: str
 ) -> None:
     path = tmp_path / "data"
     path.write_text(text)

@@ -52,7 +52,8 @@ class Engine:
     def tokenize(self, entry: Entry, rows: list[Row]) -> list[prompts.Prompt]:
         try:
             built = [
-                prompts.build(entry.prompt_format, self.tokenizer, entry.system_prompt, r.input) for r in rows
+                prompts.build(entry.prompt_format, self.tokenizer, entry.system_prompt, r.input, r.earlier)
+                for r in rows
             ]
         except prompts.PromptError as error:
             raise EntryFailed("DATA_INVALID", str(error)) from error

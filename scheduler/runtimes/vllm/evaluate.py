@@ -1,7 +1,8 @@
 """Score a base model and its adapters on rows of data, in one vLLM engine.
 
-    <ML python> evaluate.py request.json
+    <ML python> evaluate.py request.json [FOLDER]
 
+With a folder its results go there, and not where the request says: to repeat it beside what it wrote before.
 Each entry of the request ends with a `result.json` of its own, so that its run can end before the others do. Exit
 codes: 0 when every entry was handled, even if some failed; 2 when the request is not one; 3 when the engine did not
 start; 4 when it broke while it generated (`engine.json` names the run; entries without a result were not done).
@@ -12,6 +13,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,19 +28,26 @@ STARTED = time.monotonic()
 BAD_REQUEST, ENGINE_NOT_STARTED, ENGINE_BROKE = 2, 3, 4
 
 
-def main(path: Path) -> int:
+def main(path: Path, into: Path | None = None) -> int:
     try:
-        request = read_request(path)
+        request = _moved(read_request(path), into)
         limit = None if request.max_lora_rank is None else adapters.allowed_rank(request.max_lora_rank)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return _stop(BAD_REQUEST, f"{path} is not a request for evaluations: {error}")
     waiting = [e for e in request.entries if not results.is_done(Path(e.result_dir), e.run_id)]
     waiting = [e for e in waiting if not _end_if_cancelled(request, e)]
-    return _evaluate_all(path, request, waiting, limit) if waiting else 0
+    return _evaluate_all(into or path.parent, request, waiting, limit) if waiting else 0
 
 
-def _evaluate_all(path: Path, request: Request, waiting: list[Entry], max_rank: int | None) -> int:
-    log = path.parent / "engine.json"
+def _moved(request: Request, into: Path | None) -> Request:
+    if into is None:
+        return request
+    entries = [replace(entry, result_dir=str(into / str(entry.run_id))) for entry in request.entries]
+    return replace(request, entries=entries)
+
+
+def _evaluate_all(folder: Path, request: Request, waiting: list[Entry], max_rank: int | None) -> int:
+    log = folder / "engine.json"
     try:
         engine = Engine(request, max_rank)
     except Exception as error:  # whatever vLLM raises, it means the same: there is no engine
@@ -114,9 +123,18 @@ def _end_if_cancelled(request: Request, entry: Entry) -> bool:
 
 def _end(entry: Entry, result: dict[str, Any]) -> None:
     nothing = {"metrics": {}, "rows": 0, "seconds": 0.0, "generated_tokens": 0}
-    whole = {"run_id": entry.run_id, "reason": None, **nothing, **result, "versions": versions()}
+    facts = {"host_peak_mib": host_peak_mib(), "versions": versions()}
+    whole = {"run_id": entry.run_id, "reason": None, **nothing, **result, **facts}
     results.write_json(Path(entry.result_dir) / "result.json", whole)
     print(f"run {entry.run_id}: {whole['state']}: {whole['message']}", flush=True)
+
+
+def host_peak_mib() -> float | None:
+    """The kernel's VmHWM of this process, which is the whole engine where vLLM runs in process."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return None
 
 
 def versions() -> dict[str, str | None]:
@@ -136,6 +154,6 @@ def _stop(code: int, message: str) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(_stop(BAD_REQUEST, "Usage: evaluate.py request.json"))
-    sys.exit(main(Path(sys.argv[1])))
+    if len(sys.argv) not in (2, 3):
+        sys.exit(_stop(BAD_REQUEST, "Usage: evaluate.py request.json [FOLDER]"))
+    sys.exit(main(*map(Path, sys.argv[1:])))

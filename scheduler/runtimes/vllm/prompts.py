@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 BEGIN = "<|begin_of_text|>"
@@ -12,19 +12,19 @@ END_OF_TURN = "<|eot_id|>"
 ENDS = ("<|end_of_text|>", END_OF_TURN, "<|eom_id|>")
 
 Prompt = list[int]
-Format = Callable[[Any, str | None, str], Prompt]
+Message = tuple[str, str]  # role and content
+Format = Callable[[Any, list[Message]], Prompt]
 
 
 class PromptError(ValueError):
     pass
 
 
-def llama3(tokenizer: Any, system_prompt: str | None, text: str) -> Prompt:
-    """Token for token what torchtune's llama3 tokenizer makes of an instruct row, up to the answer.
+def llama3(tokenizer: Any, messages: list[Message]) -> Prompt:
+    """Token for token what torchtune's llama3 tokenizer makes of a row, up to the answer.
 
     The chat template of the published Llama 3 models adds a date and more, which a torchtune fine-tune never saw.
     """
-    messages = [("user", text)] if system_prompt is None else [("system", system_prompt), ("user", text)]
     tokens = [_special(tokenizer, BEGIN)]
     for role, content in messages:
         tokens += [
@@ -35,11 +35,10 @@ def llama3(tokenizer: Any, system_prompt: str | None, text: str) -> Prompt:
     return tokens + _header(tokenizer, "assistant")
 
 
-def chat_template(tokenizer: Any, system_prompt: str | None, text: str) -> Prompt:
-    system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
-    messages = [*system, {"role": "user", "content": text}]
+def chat_template(tokenizer: Any, messages: list[Message]) -> Prompt:
+    said = [{"role": role, "content": content} for role, content in messages]
     try:
-        rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        rendered = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
     except Exception as error:  # a template is a program of the model's author and may raise anything
         raise PromptError(f"The model's chat template could not be applied: {error}") from error
     return tokenizer.encode(rendered, add_special_tokens=False)
@@ -48,10 +47,13 @@ def chat_template(tokenizer: Any, system_prompt: str | None, text: str) -> Promp
 FORMATS: dict[str, Format] = {"llama3": llama3, "chat_template": chat_template}
 
 
-def build(name: str, tokenizer: Any, system_prompt: str | None, text: str) -> Prompt:
+def build(
+    name: str, tokenizer: Any, system_prompt: str | None, text: str, earlier: Sequence[Message] = ()
+) -> Prompt:
     if name not in FORMATS:
         raise PromptError(f"There is no prompt format {name!r}: use one of {', '.join(FORMATS)}.")
-    return FORMATS[name](tokenizer, system_prompt, text)
+    system = [] if system_prompt is None else [("system", system_prompt)]
+    return FORMATS[name](tokenizer, [*system, *earlier, ("user", text)])
 
 
 def stop_token_ids(tokenizer: Any) -> list[int]:

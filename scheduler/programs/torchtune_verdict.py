@@ -1,0 +1,113 @@
+"""Did a fine-tune or a probe succeed? torchtune exits with 0 in cases where it trained nothing, so its files decide."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from experiments.parsers import torchtune as parser
+from experiments.specs import FinetuneSpec, ProbeSpec
+from experiments.states import FinishReason
+from scheduler.launchers.base import Ending
+from scheduler.programs import checkpoints
+from scheduler.programs.base import CarriedRun, Verdict, ended_by_us, failed, killed, read_tail, succeeded
+from scheduler.programs.torchtune_measurements import Finished, final_loss, measurements, steps_per_epoch
+
+_MEASURED_ENDINGS = (
+    Ending.EXITED,
+    Ending.TIMED_OUT,
+    Ending.CANCELLED,
+)  # of the others nobody knows the times
+
+
+def verdict(run: CarriedRun, finished: Finished) -> Verdict:
+    """On a run whose tree is gone. Where it succeeded, only the checkpoints that its spec keeps are left."""
+    failure = ended_by_us(run, finished.record) or _failure(finished)
+    if failure is not None:
+        measured = measurements(finished) if finished.record.ending in _MEASURED_ENDINGS else ()
+        return replace(failure, measurements=measured)
+    return _success(run, finished)
+
+
+def _failure(finished: Finished) -> Verdict | None:
+    record, metrics = finished.record, finished.metrics
+    if record.signal is not None or record.exit_code != 0:
+        return _crash(finished)
+    if metrics is None or not metrics.steps:
+        return failed(FinishReason.TRAINED_NOTHING, _divergence(metrics) if metrics else "")
+    lack = _lack_of_steps(finished.spec, metrics)
+    return failed(FinishReason.RESULT_INCOMPLETE, lack) if lack else None
+
+
+def _crash(finished: Finished) -> Verdict:
+    record = finished.record
+    found = parser.classify_error(read_tail(finished.paths.log))
+    if found and (record.signal is None or found[0] is FinishReason.OUT_OF_MEMORY):
+        return failed(*found)
+    return killed(record) or failed(FinishReason.EXIT_CODE, f"Exit code {record.exit_code}.")
+
+
+def _success(run: CarriedRun, finished: Finished) -> Verdict:
+    """Unless the result is not there."""
+    if isinstance(run.spec, ProbeSpec):
+        return _of_probe(finished)
+    spec, directory = finished.spec, finished.paths.directory
+    epoch = _kept_epoch(finished)
+    if lack := _lack_of_files(spec, finished.paths.output / f"epoch_{epoch}"):
+        return failed(FinishReason.RESULT_INCOMPLETE, lack, measurements(finished))
+    kept = checkpoints.read_kept(directory, epochs=spec.epochs) or checkpoints.write_kept(
+        directory, epoch=epoch
+    )
+    checkpoints.prune(directory, keep=spec.keep, kept_epoch=kept.epoch)
+    assert finished.metrics is not None
+    whole = replace(finished, succeeded=True, checkpoint_mib=kept.checkpoint_mib)
+    return succeeded((*measurements(whole), final_loss(finished.metrics)))
+
+
+def _of_probe(finished: Finished) -> Verdict:
+    """Nothing builds on what it trained, so nothing of it stays."""
+    directory = finished.paths.directory
+    kept = checkpoints.read_kept(directory, epochs=1) or checkpoints.write_kept(directory, epoch=0)
+    checkpoints.prune(directory, keep="none", kept_epoch=kept.epoch)
+    return succeeded(measurements(replace(finished, succeeded=True, checkpoint_mib=kept.checkpoint_mib)))
+
+
+def _kept_epoch(finished: Finished) -> int:
+    spec, metrics = finished.spec, finished.metrics
+    written = checkpoints.read_kept(finished.paths.directory, epochs=spec.epochs)
+    if written is not None:
+        return written.epoch
+    assert metrics is not None
+    losses = checkpoints.losses_at_ends(metrics.validations, steps_per_epoch(spec, metrics))
+    return checkpoints.choose_epoch(keep=spec.keep, epochs=spec.epochs, val_losses=losses)
+
+
+def _lack_of_steps(spec: FinetuneSpec, metrics: parser.Metrics) -> str:
+    expected = spec.epochs * spec.steps_per_epoch if spec.steps_per_epoch else None
+    last = metrics.steps[-1].step
+    if metrics.diverged_at is not None:
+        return _divergence(metrics)
+    if expected is not None and last != expected:
+        return f"{last} of {expected} steps are in its metrics file."
+    return ""
+
+
+def _divergence(metrics: parser.Metrics) -> str:
+    if metrics.diverged_at is None:
+        return ""
+    return f"Its loss is no number from step {metrics.diverged_at} on: lower the learning rate."
+
+
+def _lack_of_files(spec: FinetuneSpec, folder: Path) -> str:
+    wanted = _whole_weights(folder) if spec.method == "full" else checkpoints.ADAPTER_FILES
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    return f"{folder} lacks {', '.join(missing)}." if missing else ""
+
+
+def _whole_weights(folder: Path) -> list[str]:
+    """What vLLM loads: the configuration, and every file of the index that torchtune writes beside the weights."""
+    index = "model.safetensors.index.json"
+    try:
+        named = set(json.loads((folder / index).read_text())["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ["config.json", index]
+    return ["config.json", *sorted(named)]
