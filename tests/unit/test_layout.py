@@ -4,7 +4,7 @@ import pytest
 
 from experiments import documents, layout
 from experiments.documents import InvalidDocument
-from experiments.layout import Material, PlannedCell
+from experiments.layout import ONLY, Data, Material, PlannedCell
 from experiments.specs import CommandSpec, DataSource, EvaluateSpec, FinetuneSpec
 
 DEMO: dict[str, Any] = {
@@ -19,8 +19,15 @@ DEMO: dict[str, Any] = {
 MATERIAL = Material(
     model_paths={"tiny-llama-s": "/models/s", "tiny-llama-m": "/models/m"},
     max_model_lens={"tiny-llama-s": 16384, "tiny-llama-m": 150},
-    split_rows={"train": 1600, "test": 200},
-    data=DataSource(path="/data/words.json", format="json_splits", split="train"),
+    datasets={
+        ONLY: Data(
+            split_rows={"train": 1600, "test": 200},
+            sources={
+                split: DataSource(path="/data/words.json", format="json_splits", split=split)
+                for split in ("train", "test")
+            },
+        )
+    },
 )
 
 
@@ -67,9 +74,9 @@ def test_a_fine_tune_knows_its_steps_and_its_defaults() -> None:
 
 
 def test_evaluations_share_an_engine_by_base_model() -> None:
-    keys = [layout.engine_key(cell.runs[-1].spec) for cell in cells()]
+    keys = [layout.engine_key(cell.runs[-1]) for cell in cells()]
     assert keys[0] == keys[1] == keys[4] != keys[2] == keys[3] == keys[5]
-    assert layout.engine_key(cells()[0].runs[0].spec) == ""
+    assert layout.engine_key(cells()[0].runs[0]) == ""
 
 
 def test_an_engine_is_no_longer_than_its_model() -> None:
@@ -93,14 +100,16 @@ def test_every_run_has_the_limit_of_its_document() -> None:
             {"fixed": {"batch_size": 1601}},
             "batch_size 1601 times accumulation 1 is more than the 1600 training rows",
         ),
-        ({"fixed": {"gradient_accumulation_steps": 401}}, "Nothing would be trained"),
-        ({"evaluation": {"split": "dev"}}, "The dataset has no split 'dev'. It has: train, test."),
+        ({"fixed": {"batch_size": 4, "gradient_accumulation_steps": 401}}, "Nothing would be trained"),
         (
-            {"factors": {"model": ["tiny-llama-s"], "lora_rank": [4, 4]}},
-            "2 cells would be called 'tiny-llama-s_rank4'",
+            {"evaluation": {"split": "dev"}},
+            "The dataset has no rows in a split 'dev'. It has: train, test.",
         ),
         ({"fixed": {"recipe": "full"}}, "Unknown recipe 'full'."),
-        ({"resources": {"devices": 2}}, "2 devices: lora_finetune_single_device and its evaluation use one."),
+        (
+            {"resources": {"devices": 2}, "fixed": {"recipe": "lora_finetune_single_device"}},
+            "The recipe lora_finetune_single_device uses one device, and 2 are asked for.",
+        ),
         ({"factors": {"model": ["tiny-llama-s"], "lora_rank": [513]}}, "vLLM has no adapters of rank 513."),
     ],
 )
