@@ -3,14 +3,18 @@
 `user` is None at the machine's own shell, whose operator may do everything.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
-from experiments import catalogue, lifecycle
-from experiments.models import Dataset, Experiment, Run
+from experiments import catalogue, documents, lifecycle, planning, questions
+from experiments.lifecycle import NotADraft
+from experiments.models import Dataset, Experiment, PlanEntry, Proposal, Run
+from experiments.models.runs import RunQuerySet
 
 OPERATOR = "the operator"
 
@@ -19,26 +23,75 @@ class NotFinished(Exception):
     """The experiment still has runs that have not ended."""
 
 
-def approve(*, experiment: Experiment, user: AbstractUser | None, now: datetime) -> int:
-    """Make the datasets that are missing and queue all runs; returns how many. Raises NotADraft, PermissionDenied."""
+class Unanswered(Exception):
+    """The plan has questions that its approval has to answer."""
+
+    def __init__(self, experiment: Experiment, questions: Sequence[Mapping[str, Any]]) -> None:
+        asked = " ".join(f"{question['text']} (answer {question['key']}=...)" for question in questions)
+        super().__init__(f"Experiment {experiment.name!r} leaves open what matters. {asked}")
+        self.questions = questions
+
+
+class AlreadyDecided(Exception):
+    """Somebody accepted or declined the proposal before."""
+
+
+def approve(
+    *,
+    experiment: Experiment,
+    user: AbstractUser | None,
+    now: datetime,
+    answers: Mapping[str, Any] | None = None,
+) -> int:
+    """Make the datasets that are missing and queue all runs; returns how many.
+
+    `answers` are to the plan's questions, by their keys. Raises Unanswered, NotADraft, PermissionDenied, and
+    InvalidDocument for answers that do not fit.
+    """
     if user is not None and not user.has_perm("experiments.approve_plan"):
         raise PermissionDenied("Approving a plan needs the permission experiments.approve_plan.")
     if experiment.is_draft:
+        experiment = _answered(experiment, answers or {}, user, now)
         for dataset in Dataset.objects.filter(cells__experiment=experiment).distinct():
             catalogue.make_missing(dataset)
-    return lifecycle.approve(experiment=experiment, user=user, now=now)
+    queued = lifecycle.approve(experiment=experiment, user=user, now=now)
+    _decided(experiment, f"Approved; {queued} runs are queued.", user, now)
+    return queued
 
 
-def cancel_experiment(*, experiment: Experiment, user: AbstractUser | None, now: datetime) -> None:
-    """Cancel every run of it that has not ended; running ones end within their grace period."""
+def accept(*, proposal: Proposal, user: AbstractUser | None, now: datetime) -> Experiment:
+    """Take up a proposal; returns the draft that it changed, or the draft of the probes that it made.
+
+    Raises AlreadyDecided, NotADraft, PermissionDenied, InvalidDocument, planning.Outdated.
+    """
+    experiment = _decidable(proposal, user)
+    data = documents.changed(experiment.document, proposal.changes)
+    plan = planning.plan(data=data, user=None, now=now)
+    with transaction.atomic():
+        _decide(proposal, Proposal.State.ACCEPTED, user, now)
+        if proposal.kind == Proposal.Kind.PROBE:
+            return planning.plan_probes(proposal=proposal, plan=plan, user=user, now=now)
+        because = f"Accepted: {proposal.title}."
+        return planning.store(plan=plan, user=user, now=now, because=because, made_from=experiment.document)
+
+
+@transaction.atomic
+def decline(*, proposal: Proposal, user: AbstractUser | None, now: datetime) -> None:
+    """Raises AlreadyDecided, NotADraft, PermissionDenied."""
+    _decidable(proposal, user)
+    _decide(proposal, Proposal.State.DECLINED, user, now)
+
+
+def cancel_experiment(*, experiment: Experiment, user: AbstractUser | None, now: datetime) -> int:
+    """Cancel every run of it that has not ended, and return how many those were; running ones end within their grace."""
     _require_control(experiment, user)
-    runs = Run.objects.filter(cell__experiment=experiment).unfinished()
-    lifecycle.request_cancel(runs=runs, by=_named(user), now=now)
+    return _cancel(Run.objects.filter(cell__experiment=experiment), user, now)
 
 
-def cancel_run(*, run: Run, user: AbstractUser | None, now: datetime) -> None:
+def cancel_run(*, run: Run, user: AbstractUser | None, now: datetime) -> int:
+    """1, or 0 where it had ended before."""
     _require_control(run.cell.experiment, user)
-    lifecycle.request_cancel(runs=[run], by=_named(user), now=now)
+    return _cancel(Run.objects.filter(pk=run.pk), user, now)
 
 
 @transaction.atomic
@@ -50,6 +103,50 @@ def forget(*, experiment: Experiment) -> None:
             f"Experiment {experiment.name!r} still has runs that have not ended; cancel it first."
         )
     experiment.delete()
+
+
+def _cancel(runs: RunQuerySet, user: AbstractUser | None, now: datetime) -> int:
+    unfinished = list(runs.unfinished())
+    lifecycle.request_cancel(runs=unfinished, by=_named(user), now=now)
+    return len(unfinished)
+
+
+def _answered(
+    experiment: Experiment, answers: Mapping[str, Any], user: AbstractUser | None, now: datetime
+) -> Experiment:
+    left = [question for question in experiment.questions if question["key"] not in answers]
+    if left:
+        raise Unanswered(experiment, left)
+    if not answers:
+        return experiment
+    _require_control(experiment, user)
+    data = questions.answered(experiment.document, answers)
+    said = ", ".join(f"{key} = {value}" for key, value in answers.items())
+    plan = planning.plan(data=data, user=user, now=now)
+    return planning.store(
+        plan=plan, user=user, now=now, because=f"Answered: {said}.", made_from=experiment.document
+    )
+
+
+def _decidable(proposal: Proposal, user: AbstractUser | None) -> Experiment:
+    experiment = proposal.experiment
+    _require_control(experiment, user)
+    if not experiment.is_draft:
+        raise NotADraft(f"Experiment {experiment.name!r} is approved already; its plan does not change.")
+    return experiment
+
+
+def _decide(proposal: Proposal, state: Proposal.State, user: AbstractUser | None, now: datetime) -> None:
+    decided = Proposal.objects.filter(pk=proposal.pk, state=Proposal.State.OPEN).update(
+        state=state, decided_by=_named(user), decided_at=now
+    )
+    if not decided:
+        raise AlreadyDecided(f"{proposal.title!r} was decided already.")
+    _decided(proposal.experiment, f"{state.label}: {proposal.title}.", user, now)
+
+
+def _decided(experiment: Experiment, text: str, user: AbstractUser | None, now: datetime) -> None:
+    planning.record(experiment=experiment, kind=PlanEntry.Kind.DECIDED, text=text, user=user, now=now)
 
 
 def _require_control(experiment: Experiment, user: AbstractUser | None) -> None:

@@ -6,6 +6,7 @@ returns False, or leaves the run out of what it returns.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -49,6 +50,8 @@ def start(*, run_ids: Iterable[int], job_id: int, directory: str, now: datetime)
         directory=directory,
         launches_count=F("launches_count") + 1,
         started_at=now,
+        reason="",  # of an earlier launch; the events keep it
+        message="",
     )
 
 
@@ -64,12 +67,24 @@ def finish(
         return _end(run_id, job_id, RunState.SUCCEEDED, outcome, "", now)
     reason = FinishReason(outcome.reason)
     if reason is FinishReason.CANCELLED_BY_USER:
-        return _end(run_id, job_id, RunState.CANCELLED, outcome, log_tail, now)
+        return _end(run_id, job_id, RunState.CANCELLED, _cancelled(run_id, outcome), log_tail, now)
     if not REASONS[reason].launch_again:
         return _end(run_id, job_id, RunState.FAILED, outcome, log_tail, now)
     if _requeue(run_id, job_id, outcome, node_name, now):
         return True
     return _end(run_id, job_id, RunState.FAILED, _crash_loop(outcome), log_tail, now)
+
+
+@transaction.atomic
+def take_back(*, run_id: int, outcome: Outcome, directory: str, now: datetime) -> bool:
+    """End a run that was never launched here, as its program's verification found what ran elsewhere."""
+    state = RunState.SUCCEEDED if outcome.succeeded else RunState.FAILED
+    told = {"reason": outcome.reason, "message": outcome.message, "directory": directory, "finished_at": now}
+    waiting = Run.objects.filter(pk=run_id)
+    if not any(_move(waiting, left, state, now, **told) for left in (RunState.PLANNED, RunState.QUEUED)):
+        return False
+    _tell_dependents(run_id, state, now)
+    return True
 
 
 @transaction.atomic
@@ -103,11 +118,15 @@ def _end(run_id: int, job_id: int, state: RunState, outcome: Outcome, log_tail: 
     )
     if not moved:
         return False
+    _tell_dependents(run_id, state, now)
+    return True
+
+
+def _tell_dependents(run_id: int, state: RunState, now: datetime) -> None:
     if state is RunState.SUCCEEDED:
         Run.objects.filter(depends_on=run_id, ready_at__isnull=True).update(ready_at=now)
     else:
         _cancel_dependents([run_id], now)
-    return True
 
 
 def _requeue(run_id: int, job_id: int, outcome: Outcome, node_name: str, now: datetime) -> bool:
@@ -126,6 +145,11 @@ def _requeue(run_id: int, job_id: int, outcome: Outcome, node_name: str, now: da
         started_at=None,
     )
     return bool(moved)
+
+
+def _cancelled(run_id: int, outcome: Outcome) -> Outcome:
+    by = Run.objects.values_list("cancel_requested_by", flat=True).get(pk=run_id)
+    return replace(outcome, message=f"Cancelled by {by}.") if by else outcome
 
 
 def _crash_loop(outcome: Outcome) -> Outcome:

@@ -1,11 +1,14 @@
 """What the commands share: finding what a person named, and saying what is wrong with it."""
 
 import difflib
+from collections.abc import Iterable
+from typing import Any
 
 from django.core.management.base import CommandError
 
+from experiments import saying
 from experiments.documents import InvalidDocument
-from experiments.models import Experiment, Run
+from experiments.models import Experiment, Proposal, Run
 from experiments.models.runs import RunQuerySet
 
 
@@ -26,6 +29,24 @@ def run_named(name: str) -> Run:
     if len(runs) > 1:
         raise CommandError(f"Several experiments have a run {name!r}; say EXPERIMENT/{name} or give its id.")
     return runs[0]
+
+
+def proposal_named(experiment_name: str, key: str) -> Proposal:
+    """Raises CommandError, with the proposals that there are."""
+    proposals = experiment_named(experiment_name).proposals.select_related("experiment")
+    found = proposals.filter(key=key).first()
+    if found is None:
+        known = ", ".join(proposals.values_list("key", flat=True)) or "none"
+        raise CommandError(f"Experiment {experiment_name!r} has no proposal {key!r}. It has: {known}.")
+    return found
+
+
+def settings_from(texts: Iterable[str]) -> dict[str, Any]:
+    """`KEY=VALUE` arguments, their values read as YAML. Raises CommandError."""
+    try:
+        return saying.pairs(texts)
+    except InvalidDocument as invalid:
+        raise CommandError("\n".join(str(problem) for problem in invalid.problems)) from invalid
 
 
 def problems_as_text(invalid: InvalidDocument) -> str:

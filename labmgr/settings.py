@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dj_database_url
 
+from experiments.states import RunKind, RunState
 from labmgr import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -118,7 +119,9 @@ RUN_ROOT = env.path("LABMGR_RUN_ROOT", LABMGR_HOME / "runs")
 CONTROL_ROOT = LABMGR_HOME / "control"
 CACHE_ROOT = LABMGR_HOME / "cache"
 DATASET_ROOTS = env.paths("LABMGR_DATASET_ROOTS", [LABMGR_HOME / "datasets"])
+RECIPE_ROOTS = env.paths("LABMGR_RECIPE_ROOTS", [LABMGR_HOME / "recipes"])
 MODEL_ROOTS = env.paths("LABMGR_MODEL_ROOTS", [LABMGR_HOME / "models"])
+DEFAULTS_FILE = env.path("LABMGR_DEFAULTS", BASE_DIR / "experiments" / "defaults.yaml")
 ML_PYTHON = env.path("LABMGR_ML_PYTHON", LABMGR_HOME / "env" / "ml" / "bin" / "python")
 
 # Nodes and jobs
@@ -149,7 +152,10 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_TRANSPORT_OPTIONS = {"priority_steps": [0], "socket_connect_timeout": 2, "socket_timeout": 10}
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_BEAT_SCHEDULE = {"safety-net": {"task": "scheduler.tasks.tick", "schedule": 10.0}}
+CELERY_BEAT_SCHEDULE = {
+    "safety-net": {"task": "scheduler.tasks.tick", "schedule": 10.0},
+    "learn": {"task": "scheduler.tasks.learn", "schedule": 15.0, "options": {"expires": 15}},
+}
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -171,6 +177,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {
+        "RunKindEnum": [str(kind) for kind in RunKind],
+        "RunStateEnum": [str(state) for state in RunState],
+    },
 }
 
 FLOWER_URL = env.text(

@@ -1,6 +1,7 @@
 """What this machine offers: GPUs by NVML, else CPU slots; and simulated devices, on a node of their own."""
 
 import os
+import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,16 +118,25 @@ def _record_device(node: Node, reading: DeviceReading) -> None:
 
 
 def _cpu_slots(node: str, count: int, memory_mib: int) -> tuple[DeviceReading, ...]:
+    """Named after the processor, since what is measured on one says little of another."""
+    model_name = f"CPU slot ({_processor()})"
     return tuple(
         DeviceReading(
             index=index,
             kind=Device.Kind.CPU,
             uuid=f"{node}/cpu/{index}",
-            model_name="CPU slot",
+            model_name=model_name,
             memory_mib=memory_mib // count,
         )
         for index in range(count)
     )
+
+
+def _processor() -> str:
+    """As the kernel names it; it names none on some machines."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return named[1].strip() if named else platform.machine()
 
 
 def _gpus() -> tuple[DeviceReading, ...]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from django.conf import settings
 from django.db.models import Count
 
-from experiments.conditions import Metric, software_of
+from experiments.conditions import software_of
+from experiments.estimation import SECONDS
 from experiments.fleet import AskedRun, DeviceKind, Fleet, Turn
 from experiments.models import Estimate, Run
 from experiments.states import OPEN_JOB_STATES, RunKind, RunState
@@ -23,7 +24,7 @@ from scheduler.models import Device, Job, Lease
 from scheduler.programs.environment import ml_versions
 
 MOST_LOOKED_AT = 64  # of the queue at an event: what is further behind does not start then
-MOST_PLAYED = 2000  # runs; beyond it a forecast would take longer than it is worth
+MOST_PLAYED = 2000  # runs, with those ahead; beyond it a forecast would take longer than it is worth
 
 
 class LabSchedule:
@@ -48,9 +49,9 @@ class LabSchedule:
         )
 
     def turns(self, *, runs: Sequence[AskedRun], max_parallel: int, now: datetime) -> Sequence[Turn]:
-        if len(runs) > MOST_PLAYED:
+        ahead = _queued_ahead() if len(runs) <= MOST_PLAYED else {}
+        if len(runs) + len(ahead) > MOST_PLAYED:
             return [Turn()] * len(runs)
-        ahead = _queued_ahead()
         mine = {-1 - index: _asked(index, run) for index, run in enumerate(runs)}
         played = _Played(
             waiting=[*ahead.values(), *mine.values()],
@@ -198,7 +199,7 @@ def _queued_ahead() -> dict[int, _Waiting]:
 
 
 def _estimated() -> dict[int, float]:
-    known = Estimate.objects.filter(metric=Metric.JOB_SECONDS, value__isnull=False, run__finished_at=None)
+    known = Estimate.objects.filter(metric=SECONDS, value__isnull=False, run__finished_at=None)
     return {run_id: value for run_id, value in known.values_list("run_id", "value") if value is not None}
 
 

@@ -2,18 +2,22 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Any
 
 from celery import shared_task
 from celery.signals import celeryd_after_setup, worker_shutting_down
 from django.db import connection
+from django.utils import timezone
 from kombu.exceptions import OperationalError
 
+from experiments import learning
 from scheduler import residents
 from scheduler.models import Job
 
 log = logging.getLogger(__name__)
 
+_learning = Lock()  # once at a time is enough: what came in between is seen by the next
 _announcer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="announcer")
 
 
@@ -27,6 +31,18 @@ def attach(*, job_id: int, **_: Any) -> None:
 @shared_task
 def tick(**_: Any) -> None:
     residents.wake_tickers()
+
+
+@shared_task
+def learn(**_: Any) -> None:
+    """What runs have taught goes into calibrations and drafts."""
+    if not _learning.acquire(blocking=False):
+        return
+    try:
+        learning.learn(now=timezone.now())
+    finally:
+        _learning.release()
+        connection.close()
 
 
 def send_attach(job: Job) -> None:

@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+import yaml
 from django.conf import settings
 
 from experiments.parsers import torchtune
@@ -86,7 +87,29 @@ def test_once_it_has_run_it_shows_the_summary_again(demo: Demo) -> None:
     done = demo.lab.run("demo", "--exit", timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "tiny-llama-m_rank64" in done.stdout
-    assert len(demo.lab.rows("SELECT id FROM experiments_experiment")) == 1
+    assert len(demo.lab.rows("SELECT id FROM experiments_experiment WHERE name = ?", EXPERIMENT)) == 1
+
+
+def test_the_next_plan_is_estimated_from_what_the_demo_measured(demo: Demo) -> None:
+    document = yaml.safe_load((REPOSITORY / "experiments/demo/experiment.yaml").read_text())
+    file = demo.lab.home / "again.yaml"
+    file.write_text(yaml.safe_dump({**document, "name": "again"}))
+    rows = {row["name"]: row for row in json.loads(demo.lab.manage("plan", str(file), "--json"))["runs"]}
+    for name in (f"{model}_rank{rank}" for model in MODELS for rank in (4, 64)):
+        estimates, parts = rows[name]["estimates"], rows[name]["parts"]
+        (took,) = demo.lab.rows(
+            "SELECT o.value FROM experiments_observation o JOIN experiments_run r ON r.id = o.run_id "
+            "WHERE r.name = ? AND o.metric = 'job_seconds'",
+            f"{name}/finetune",
+        )
+        tuning = sum(part["value"] for part_name, part in parts.items() if part_name != "evaluate_seconds")
+        assert tuning == pytest.approx(took["value"], rel=0.15)
+        assert parts["training_seconds"]["grade"] == "measured"
+        assert estimates["peak_memory_mib"]["grade"] != "none"
+        assert parts["evaluate_seconds"]["value"] > 0
+        sources = ", ".join(map(str, parts["training_seconds"]["observations"]))
+        metrics = demo.lab.rows(f"SELECT metric FROM experiments_observation WHERE id IN ({sources})")
+        assert {row["metric"] for row in metrics} == {"seconds_per_step"}
 
 
 def test_after_it_no_process_of_ours_is_left(demo: Demo) -> None:

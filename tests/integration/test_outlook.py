@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from experiments.conditions import Metric
+from experiments.estimation import SECONDS
 from experiments.fleet import AskedRun, Turn
 from experiments.models import Estimate, Run
 from experiments.states import RunState
@@ -40,7 +40,7 @@ def _seconds(turn: Turn, end: str) -> float | None:
 
 
 def estimated(run: Run, seconds: float) -> Run:
-    Estimate.objects.create(run=run, metric=Metric.JOB_SECONDS, value=seconds, grade="measured")
+    Estimate.objects.create(run=run, metric=SECONDS, value=seconds, grade="measured")
     return run
 
 

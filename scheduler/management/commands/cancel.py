@@ -18,7 +18,8 @@ class Command(BaseCommand):
         now = timezone.now()
         experiment = Experiment.objects.filter(name=options["name"]).first()
         if experiment is not None:
-            control.cancel_experiment(experiment=experiment, user=None, now=now)
+            cancelled = control.cancel_experiment(experiment=experiment, user=None, now=now)
         else:
-            control.cancel_run(run=run_named(options["name"]), user=None, now=now)
-        self.stdout.write(f"{options['name']}: cancel requested.")
+            cancelled = control.cancel_run(run=run_named(options["name"]), user=None, now=now)
+        told = "cancel requested" if cancelled else "nothing to cancel, it has ended already"
+        self.stdout.write(f"{options['name']}: {told}.")

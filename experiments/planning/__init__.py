@@ -1,0 +1,28 @@
+"""Plans: a document is checked against what is on disk, laid out as cells, estimated, and stored as a draft."""
+
+from experiments.planning.plan import Plan, plan
+from experiments.planning.probes import plan_probes
+from experiments.planning.rows import refused_json
+from experiments.planning.storing import (
+    NameTaken,
+    Outdated,
+    exported_plan,
+    proposal_json,
+    record,
+    store,
+    stored_plan_json,
+)
+
+__all__ = [
+    "NameTaken",
+    "Outdated",
+    "Plan",
+    "exported_plan",
+    "plan",
+    "plan_probes",
+    "proposal_json",
+    "record",
+    "refused_json",
+    "store",
+    "stored_plan_json",
+]
