@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model
-from django.http import HttpRequest
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+
+from experiments.models import Observation
 
 if TYPE_CHECKING:  # Unfold has no types of its own
     from django.contrib.admin import ModelAdmin
@@ -19,6 +23,7 @@ if TYPE_CHECKING:  # Unfold has no types of its own
 else:
     from unfold.admin import ModelAdmin as _ModelAdmin
 
+OBSERVATIONS_PER_PAGE = 100
 Page = tuple[str, str, Callable[..., HttpResponseBase]]  # route, name, view
 
 
@@ -59,6 +64,31 @@ class LabAdmin(_ModelAdmin):
             raise PermissionDenied
         return found
 
+    def page(self, request: HttpRequest, template: str, title: str, **context: Any) -> HttpResponse:
+        """A page of the lab's own inside the admin."""
+        shared = {**self.admin_site.each_context(request), "opts": self.opts, "title": title}
+        return TemplateResponse(request, template, {**shared, **context})
+
+    def evidence_page(
+        self,
+        request: HttpRequest,
+        *,
+        of: Model,
+        heading: str,
+        observations: QuerySet[Observation],
+        figure: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The observations that something rests on. Who may not see observations does not see these."""
+        if not sees_observations(person(request)):
+            raise PermissionDenied("Seeing evidence needs the permission experiments.view_observation.")
+        rows = observations.select_related("run").order_by("-id")
+        page = Paginator(rows, OBSERVATIONS_PER_PAGE).get_page(request.GET.get("page"))
+        title = f"Evidence of {heading}"
+        back = {"back": of, "back_url": url_of(of)}
+        return self.page(
+            request, "admin/lab/evidence.html", title, heading=heading, page=page, figure=figure, **back
+        )
+
 
 class ReadOnlyAdmin(LabAdmin):
     """What machines write is read-only for people."""
@@ -77,6 +107,11 @@ def person(request: HttpRequest) -> AbstractUser:
     if not isinstance(request.user, AbstractUser):
         raise PermissionDenied
     return request.user
+
+
+def sees_observations(user: AbstractUser) -> bool:
+    """Whether to link figures to their observations."""
+    return user.has_perm("experiments.view_observation")
 
 
 def url_of(row: Model) -> str:

@@ -11,6 +11,8 @@ from experiments.admin.forms import DatasetForm
 from experiments.models import Dataset
 from experiments.templatetags import lab as display
 
+COLUMNS = ("input_column", "output_column", "messages_column")
+
 
 @admin.register(Dataset)
 class DatasetAdmin(LabAdmin):
@@ -19,12 +21,12 @@ class DatasetAdmin(LabAdmin):
     form = DatasetForm
     list_display = ["name", "format", "rows", "path", "verified", "usable"]
     search_fields = ["name", "path"]
-    readonly_fields = ["rows", "content_hash", "problem", "verified", "made_by", "created"]
+    readonly_fields = ["rows", "found", "content_hash", "problem", "verified", "made_by", "created"]
     fieldsets = [
-        (None, {"fields": ["name", "path", "format", "system_prompt"]}),
+        (None, {"fields": ["name", "path", "format", *COLUMNS, "system_prompt"]}),
         (
             "As last verified",
-            {"fields": ["rows", "content_hash", "problem", "verified", "made_by", "created"]},
+            {"fields": ["rows", "found", "content_hash", "problem", "verified", "made_by", "created"]},
         ),
     ]
 
@@ -39,6 +41,10 @@ class DatasetAdmin(LabAdmin):
     @admin.display(description="Rows")
     def rows(self, dataset: Dataset) -> str:
         return display.pairs(dataset.split_rows)
+
+    @admin.display(description="Findings")
+    def found(self, dataset: Dataset) -> SafeString | str:
+        return display.lines(dataset.findings)
 
     @admin.display(description="Made by")
     def made_by(self, dataset: Dataset) -> str:

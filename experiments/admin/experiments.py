@@ -1,10 +1,11 @@
+import json
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
@@ -12,12 +13,12 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from experiments import control, documents, planning, summaries
-from experiments.admin.base import LabList, Page, ReadOnlyAdmin, person, url_of
+from experiments.admin import deciding, figures
+from experiments.admin.base import LabList, Page, ReadOnlyAdmin, person, sees_observations, url_of
 from experiments.admin.forms import EXAMPLE, DocumentForm
-from experiments.admin.pages import document_text, may_control, plan_table, summary_page
+from experiments.admin.pages import beside_the_plan, document_text, may_control, plan_table, summary_page
 from experiments.admin.progress import Progress, progress_of
-from experiments.lifecycle import NotADraft
-from experiments.models import Experiment
+from experiments.models import Experiment, Observation
 from experiments.templatetags import lab as display
 
 EXPORTS = {"csv": "text/csv", "md": "text/markdown", "json": "application/json"}
@@ -49,6 +50,12 @@ class ExperimentAdmin(ReadOnlyAdmin):
     def pages(self) -> list[Page]:
         return [
             ("<int:pk>/cells/", "cells", self.cells_view),
+            ("<int:pk>/cells/<int:index>/<slug:figure>/", "evidence", self.evidence_view),
+            ("<int:pk>/total/<slug:figure>/", "total", self.total_view),
+            ("<int:pk>/plan.json", "plan_json", self.plan_json_view),
+            ("<int:pk>/proposals/<int:proposal>/", "proposal", self.proposal_view),
+            ("<int:pk>/proposals/<int:proposal>/accept/", "accept", self.accept_view),
+            ("<int:pk>/proposals/<int:proposal>/decline/", "decline", self.decline_view),
             ("<int:pk>/approve/", "approve", self.approve_view),
             ("<int:pk>/cancel/", "cancel", self.cancel_view),
             ("<int:pk>/summary/", "summary", self.summary_view),
@@ -72,6 +79,8 @@ class ExperimentAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         experiment = self.get_object(request, object_id)
         context = self._change_context(request, experiment) if experiment else {}
+        if experiment:
+            context |= beside_the_plan(experiment)
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **context})
 
     def cells_view(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -85,33 +94,60 @@ class ExperimentAdmin(ReadOnlyAdmin):
 
     @method_decorator(require_POST)
     def approve_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return deciding.approve(request, self.seen(request, pk))
+
+    @method_decorator(require_POST)
+    def accept_view(self, request: HttpRequest, pk: int, proposal: int) -> HttpResponse:
+        return deciding.accept(request, self.seen(request, pk), proposal)
+
+    @method_decorator(require_POST)
+    def decline_view(self, request: HttpRequest, pk: int, proposal: int) -> HttpResponse:
+        return deciding.decline(request, self.seen(request, pk), proposal)
+
+    def evidence_view(self, request: HttpRequest, pk: int, index: int, figure: str) -> HttpResponse:
+        """A figure of a cell, with the observations that it rests on."""
         experiment = self.seen(request, pk)
-        try:
-            queued = control.approve(experiment=experiment, user=person(request), now=timezone.now())
-        except NotADraft as error:
-            messages.error(request, str(error))
-        else:
-            messages.success(request, f"The plan is approved; {queued} runs are queued.")
-        return redirect(url_of(experiment))
+        cell = get_object_or_404(experiment.cells.select_related("experiment"), index=index)
+        shown = figures.of_cell(cell, figure)
+        return self._figure_page(request, experiment, cell.name, shown)
+
+    def total_view(self, request: HttpRequest, pk: int, figure: str) -> HttpResponse:
+        experiment = self.seen(request, pk)
+        shown = next((total for total in figures.of_totals(experiment) if total["name"] == figure), None)
+        return self._figure_page(request, experiment, experiment.name, shown)
+
+    def proposal_view(self, request: HttpRequest, pk: int, proposal: int) -> HttpResponse:
+        """The observations that speak for a proposal."""
+        experiment = self.seen(request, pk)
+        row = get_object_or_404(experiment.proposals, pk=proposal)
+        chosen = Observation.objects.filter(pk__in=row.observation_ids)
+        return self.evidence_page(request, of=experiment, heading=row.title, observations=chosen)
+
+    def plan_json_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        experiment = self.seen(request, pk)
+        text = json.dumps(planning.exported_plan(experiment), indent=2)
+        headers = {"Content-Disposition": f'attachment; filename="{experiment.name}.plan.json"'}
+        return HttpResponse(text, "application/json; charset=utf-8", headers=headers)
 
     @method_decorator(require_POST)
     def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         experiment = self.seen(request, pk)
-        control.cancel_experiment(experiment=experiment, user=person(request), now=timezone.now())
-        messages.success(request, "Cancelled. What is running is being ended.")
+        if control.cancel_experiment(experiment=experiment, user=person(request), now=timezone.now()):
+            messages.success(request, "Cancelled. What is running is being ended.")
+        else:
+            messages.info(request, "There was nothing to cancel: every run has ended.")
         return redirect(url_of(experiment))
 
     def summary_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         experiment = self.seen(request, pk)
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "original": experiment,
-            "title": f"Summary of {experiment}",
-            "progress": progress_of([experiment])[pk],
+        return self.page(
+            request,
+            "admin/experiments/experiment/summary.html",
+            f"Summary of {experiment}",
+            original=experiment,
+            progress=progress_of([experiment])[pk],
             **summary_page(experiment, request.GET.get("page")),
-        }
-        return TemplateResponse(request, "admin/experiments/experiment/summary.html", context)
+        )
 
     def export_view(self, request: HttpRequest, pk: int, format: str) -> HttpResponse:
         experiment = self.seen(request, pk)
@@ -150,24 +186,28 @@ class ExperimentAdmin(ReadOnlyAdmin):
             "document": document_text(experiment),
             "may_approve": user.has_perm("experiments.approve_plan"),
             "may_cancel": may_control(user, experiment),
+            "sees_observations": sees_observations(user),
             **plan_table(experiment, request.GET.get("page")),
         }
 
+    def _figure_page(
+        self, request: HttpRequest, experiment: Experiment, whose: str, figure: dict[str, Any] | None
+    ) -> HttpResponse:
+        if figure is None:
+            raise Http404
+        chosen = Observation.objects.filter(pk__in=figure["observations"])
+        heading = f"{whose}: {figure['label']}"
+        return self.evidence_page(request, of=experiment, heading=heading, observations=chosen, figure=figure)
+
     def _document_page(self, request: HttpRequest, form: DocumentForm) -> HttpResponse:
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": "Add experiment",
-            "form": form,
-        }
-        return TemplateResponse(request, "admin/experiments/experiment/add.html", context)
+        return self.page(request, "admin/experiments/experiment/add.html", "Add experiment", form=form)
 
 
 def _planned(form: DocumentForm, request: HttpRequest) -> Experiment | None:
     """The draft of the document, or the reasons on the form why there is none."""
     user, now = person(request), timezone.now()
     try:
-        plan = planning.plan(data=form.cleaned_data["data"], user=user)
+        plan = planning.plan(data=form.cleaned_data["data"], user=user, now=now)
         return planning.store(plan=plan, user=user, now=now)
     except documents.InvalidDocument as invalid:
         form.refuse(invalid.problems)

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,8 @@ from unfold.widgets import UnfoldAdminSelectWidget
 
 from experiments import documents
 from experiments.documents import MAX_DOCUMENT_BYTES, InvalidDocument, Problem
+from experiments.models import Experiment
+from experiments.saying import typed_value
 from experiments.verification import VerificationError, resolve_under
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ factors: {model: [tiny-llama-s, tiny-llama-m], lora_rank: [4, 64]}
 fixed: {batch_size: 4, epochs: 2, learning_rate: 1.0e-3, max_seq_len: 128, packed: false}
 control: true
 evaluation: {split: test, scorers: [exact_match]}
+validation: false
 max_parallel: 2
 """
 
@@ -78,7 +82,8 @@ class OnDiskForm(_ModelForm):
 
 class DatasetForm(OnDiskForm):
     format = forms.ChoiceField(
-        choices=[(name, name) for name in ("json_splits", "json", "jsonl")], widget=UnfoldAdminSelectWidget
+        choices=[(name, name) for name in ("json_splits", "json", "jsonl", "csv", "parquet")],
+        widget=UnfoldAdminSelectWidget,
     )
 
     def roots(self) -> list[Path]:
@@ -88,6 +93,21 @@ class DatasetForm(OnDiskForm):
 class BaseModelForm(OnDiskForm):
     def roots(self) -> list[Path]:
         return list(settings.MODEL_ROOTS)
+
+
+def answer_field(key: str) -> str:
+    """The name of the field that a question's answer is typed into."""
+    return f"answer:{key}"
+
+
+def answers_given(experiment: Experiment, posted: Mapping[str, Any]) -> dict[str, Any]:
+    """What was typed beside a plan's questions; empty fields are no answers. Raises InvalidDocument."""
+    typed = {key: str(posted.get(answer_field(key), "")) for key in _asked(experiment)}
+    return {key: typed_value(key, text) for key, text in typed.items() if text.strip()}
+
+
+def _asked(experiment: Experiment) -> list[str]:
+    return [question["key"] for question in experiment.questions]
 
 
 def _text(file: Any) -> str:

@@ -9,6 +9,7 @@ from experiments import catalogue
 from experiments.admin.base import LabAdmin
 from experiments.admin.forms import BaseModelForm
 from experiments.models import BaseModel
+from experiments.shapes import size_label
 from experiments.templatetags import lab as display
 
 
@@ -17,11 +18,13 @@ class BaseModelAdmin(LabAdmin):
     """People name a directory; what is known of it comes from verifying it."""
 
     form = BaseModelForm
-    list_display = ["name", "architecture", "parameters", "path", "verified", "usable"]
+    list_display = ["name", "size", "architecture", "parameters", "path", "verified", "usable"]
     search_fields = ["name", "path", "architecture"]
     readonly_fields = [
         "architecture",
+        "size",
         "parameters",
+        "shape",
         "config",
         "content_hash",
         "problem",
@@ -43,6 +46,10 @@ class BaseModelAdmin(LabAdmin):
     @admin.display(description="Parameters", ordering="parameter_count")
     def parameters(self, model: BaseModel) -> str:
         return display.number(model.parameter_count)
+
+    @admin.display(description="Size", ordering="parameter_count")
+    def size(self, model: BaseModel) -> str:
+        return size_label(model.parameter_count) if model.parameter_count else display.NOTHING
 
     @admin.display(description="Verified", ordering="verified_at")
     def verified(self, model: BaseModel) -> str:

@@ -1,5 +1,6 @@
 """What the pages of an experiment show: facts, the plan with its states, the summary with its charts."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -7,13 +8,15 @@ import yaml
 from django.contrib.auth.models import AbstractUser
 from django.core.paginator import Page, Paginator
 
-from experiments import planning, queries, summaries
-from experiments.admin import charts
-from experiments.models import Experiment, Run
+from experiments import queries, summaries
+from experiments.admin import charts, figures
+from experiments.admin.forms import answer_field
+from experiments.models import Experiment, Proposal, Run
 from experiments.states import RunKind
 
 CELLS_PER_PAGE = 100
 MAX_CURVES = 24
+LOG_ENTRIES = 100  # the newest; the export has all
 
 
 def may_control(user: AbstractUser, experiment: Experiment) -> bool:
@@ -32,7 +35,9 @@ def plan_table(experiment: Experiment, page_number: str | None) -> dict[str, Any
     """One row a cell, a hundred a page."""
     summary = summaries.summarise(experiment)
     page: Page[Any] = Paginator(summary.rows, CELLS_PER_PAGE).get_page(page_number)
-    planned = {row["name"]: row for row in planning.stored_plan_json(experiment)["runs"]}
+    runs_of = {row.name: row.run_ids for row in page.object_list}
+    planned = {cell.name: cell for cell in experiment.cells.filter(name__in=runs_of)}
+    measured = {} if experiment.is_draft else queries.measured(runs_of)
     runs = _runs_of(page.object_list)
     return {
         "scorers": summary.scorers,
@@ -42,12 +47,41 @@ def plan_table(experiment: Experiment, page_number: str | None) -> dict[str, Any
             {
                 "cell": row,
                 "levels": _without_model(row.levels),
-                "plan": planned.get(row.name, {}),
+                "plan": planned[row.name].planned,
+                "figures": figures.of_row(
+                    experiment,
+                    planned[row.name].index,
+                    planned[row.name].planned,
+                    measured.get(row.name, {}),
+                ),
                 "runs": [runs[pk] for pk in row.run_ids],
             }
             for row in page.object_list
         ],
     }
+
+
+def beside_the_plan(experiment: Experiment) -> dict[str, Any]:
+    """What belongs to a plan apart from its table."""
+    entries, proposals = experiment.log.order_by("-id"), experiment.proposals.all()
+    if not experiment.is_draft:
+        proposals = proposals.exclude(state=Proposal.State.OPEN)
+    return {
+        "totals": figures.of_totals(experiment),
+        "proposals": list(proposals),
+        "questions": [
+            {**question, "field": answer_field(question["key"]), "suggested": _typed(question["suggestion"])}
+            for question in experiment.questions
+        ],
+        "entries": list(entries[:LOG_ENTRIES]),
+        "entries_total": entries.count(),
+        "probes": list(experiment.probes.all()),
+    }
+
+
+def _typed(suggestion: Any) -> str:
+    """A suggested answer as a person would type it."""
+    return "" if suggestion is None else json.dumps(suggestion)
 
 
 def summary_page(experiment: Experiment, page_number: str | None) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
+from experiments.control import AlreadyDecided, Unanswered
 from experiments.documents import InvalidDocument, Problem
 from experiments.lifecycle import NotADraft
-from experiments.planning import NameTaken
+from experiments.planning import NameTaken, Outdated
 from experiments.verification import VerificationError
 
 
@@ -25,8 +26,11 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
         return _problems(error.problems)
     if isinstance(error, VerificationError):
         return _problems([Problem("path", error.message, error.remedy)])
-    if isinstance(error, NameTaken | NotADraft):
+    if isinstance(error, AlreadyDecided | NameTaken | NotADraft | Outdated):
         return Response({"detail": str(error)}, status=status.HTTP_409_CONFLICT)
+    if isinstance(error, Unanswered):
+        told = {"detail": str(error), "questions": list(error.questions)}
+        return Response(told, status=status.HTTP_409_CONFLICT)
     return exception_handler(error, dict(context))
 
 

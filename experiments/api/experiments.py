@@ -17,11 +17,13 @@ from experiments.api.permissions import MayView, acting_user
 from experiments.api.responses import LabViewSet, OneRenderer
 from experiments.api.schema import document_schema
 from experiments.api.serializers import (
+    AnswersSerializer,
     ExperimentSerializer,
     PlannedExperimentSerializer,
     ProblemsSerializer,
     QueuedSerializer,
     SummaryQuerySerializer,
+    UnansweredSerializer,
 )
 from experiments.models import Experiment
 
@@ -34,7 +36,9 @@ _SUMMARY = {
 
 
 class ExperimentViewSet(LabViewSet[Experiment]):
-    queryset = Experiment.objects.select_related("created_by", "approved_by").order_by("-planned_at", "-id")
+    queryset = Experiment.objects.select_related("created_by", "approved_by", "probes_of").order_by(
+        "-planned_at", "-id"
+    )
     filterset_class = ExperimentFilter
     parser_classes = DOCUMENT_PARSERS
     lookup_field = "name"
@@ -47,7 +51,7 @@ class ExperimentViewSet(LabViewSet[Experiment]):
     def create(self, request: Request) -> Response:
         """Plan a document and keep it as a draft, in place of an earlier draft of the same name."""
         now, user = timezone.now(), acting_user(request)
-        plan = planning.plan(data=given_document(request), user=user)
+        plan = planning.plan(data=given_document(request), user=user, now=now)
         experiment = planning.store(plan=plan, user=user, now=now)
         return Response(self.get_serializer(experiment).data, status=status.HTTP_201_CREATED)
 
@@ -59,19 +63,39 @@ class ExperimentViewSet(LabViewSet[Experiment]):
     @action(detail=False, methods=["post"], url_path="plan", url_name="dry-plan")
     def dry_plan(self, request: Request) -> Response:
         """The plan of a document; nothing is stored."""
-        plan = planning.plan(data=given_document(request), user=acting_user(request))
+        plan = planning.plan(data=given_document(request), user=acting_user(request), now=timezone.now())
         return Response(plan.to_json())
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     @action(detail=True)
     def plan(self, request: Request, name: str) -> Response:
+        """The plan as it is stored: cells, totals, proposals, questions, warnings."""
         return Response(planning.stored_plan_json(self.get_object()))
 
-    @extend_schema(request=None, responses=QueuedSerializer)
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    @action(detail=True)
+    def export(self, request: Request, name: str) -> Response:
+        """The plan with its document and its whole log."""
+        return Response(planning.exported_plan(self.get_object()))
+
+    @extend_schema(
+        request=AnswersSerializer,
+        responses={200: QueuedSerializer, 400: ProblemsSerializer, 409: UnansweredSerializer},
+    )
     @action(detail=True, methods=["post"], permission_classes=[MayView])
     def approve(self, request: Request, name: str) -> Response:
-        """Approve the plan and queue its runs. Needs the permission `experiments.approve_plan`."""
-        queued = control.approve(experiment=self.get_object(), user=acting_user(request), now=timezone.now())
+        """Approve the plan and queue its runs. Needs the permission `experiments.approve_plan`.
+
+        Whatever the plan asks has to be answered; 409 tells the questions.
+        """
+        asked = AnswersSerializer(data=given_document(request))
+        asked.is_valid(raise_exception=True)
+        queued = control.approve(
+            experiment=self.get_object(),
+            user=acting_user(request),
+            now=timezone.now(),
+            answers=asked.validated_data.get("answers"),
+        )
         return Response({"queued_runs": queued})
 
     @extend_schema(request=None, responses={202: None})
@@ -84,9 +108,9 @@ class ExperimentViewSet(LabViewSet[Experiment]):
     @extend_schema(parameters=[SummaryQuerySerializer], responses=_SUMMARY)
     @action(detail=True, content_negotiation_class=OneRenderer)
     def summary(self, request: Request, name: str) -> HttpResponse:
-        """The summary table. `as` and not `format`, which DRF takes for the name of a renderer."""
+        """The summary table."""
         asked = SummaryQuerySerializer(data=request.query_params)
         asked.is_valid(raise_exception=True)
-        wanted: str = asked.validated_data["as"]
+        wanted: str = asked.validated_data["format"]
         text = summaries.render(summaries.summarise(self.get_object()), wanted)
         return HttpResponse(text, content_type=f"{SummaryQuerySerializer.FORMATS[wanted]}; charset=utf-8")

@@ -1,5 +1,6 @@
 """What lists of the API can be narrowed by."""
 
+from django.db.models import QuerySet
 from django_filters import rest_framework as filters
 
 from experiments.models import BaseModel, Calibration, Dataset, Experiment, Observation
@@ -30,15 +31,25 @@ class ExperimentFilter(LabFilter):
         fields = ["name"]
 
 
+class NumbersFilter(filters.BaseInFilter, filters.NumberFilter):  # type: ignore[misc]
+    """1,2,3"""
+
+
 class ObservationFilter(LabFilter):
+    ids = NumbersFilter("pk", lookup_expr="in", help_text="The observations of a figure: 1,2,3.")
     experiment = filters.CharFilter("run__cell__experiment__name")
     run = filters.NumberFilter("run_id")
-    model = filters.CharFilter("base_model__name")
+    model = filters.CharFilter("model_name")
     calibration = filters.NumberFilter("calibrations__id")
+    is_told = filters.BooleanFilter("told_by", method="told", help_text="Told by a person, not measured.")
+    source_tree = filters.CharFilter("source_tree", help_text="The path that it was harvested with.")
 
     class Meta:
         model = Observation
-        fields = ["metric", "device_kind", "is_complete", "is_bound"]
+        fields = ["metric", "device_kind", "model_shape", "is_complete", "is_bound"]
+
+    def told(self, rows: QuerySet[Observation], name: str, value: bool) -> QuerySet[Observation]:
+        return rows.exclude(told_by="") if value else rows.filter(told_by="")
 
 
 class CalibrationFilter(LabFilter):
@@ -46,4 +57,4 @@ class CalibrationFilter(LabFilter):
 
     class Meta:
         model = Calibration
-        fields = ["metric", "device_kind"]
+        fields = ["metric", "device_kind", "model_shape"]

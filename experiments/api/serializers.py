@@ -6,7 +6,7 @@ from django.conf import settings
 from rest_framework import serializers
 
 from experiments import planning
-from experiments.models import BaseModel, Calibration, Dataset, Experiment, Observation
+from experiments.models import BaseModel, Dataset, Experiment, PlanEntry, Proposal
 from experiments.verification import resolve_under
 
 
@@ -18,15 +18,19 @@ class DatasetSerializer(serializers.ModelSerializer[Dataset]):
             "name",
             "path",
             "system_prompt",
+            "input_column",
+            "output_column",
+            "messages_column",
             "format",
             "generator_call",
             "split_rows",
+            "findings",
             "content_hash",
             "problem",
             "verified_at",
             "created_at",
         ]
-        read_only_fields = fields[4:]
+        read_only_fields = fields[7:]
 
     def validate_path(self, path: str) -> str:
         return str(resolve_under(path, settings.DATASET_ROOTS))
@@ -41,6 +45,7 @@ class BaseModelSerializer(serializers.ModelSerializer[BaseModel]):
             "path",
             "architecture",
             "parameter_count",
+            "shape",
             "config",
             "content_hash",
             "problem",
@@ -57,6 +62,7 @@ class ExperimentSerializer(serializers.ModelSerializer[Experiment]):
     created_by = serializers.SlugRelatedField[Any](slug_field="username", read_only=True)
     approved_by = serializers.SlugRelatedField[Any](slug_field="username", read_only=True)
     is_draft = serializers.BooleanField(read_only=True)
+    probes_of = serializers.SlugRelatedField[Any](slug_field="name", read_only=True)
     on_node_lost = serializers.CharField(read_only=True)
 
     class Meta:
@@ -71,6 +77,8 @@ class ExperimentSerializer(serializers.ModelSerializer[Experiment]):
             "evaluation_hold_seconds",
             "on_node_lost",
             "is_draft",
+            "probes_of",
+            "estimated_at",
             "created_by",
             "approved_by",
             "planned_at",
@@ -92,61 +100,6 @@ class PlannedExperimentSerializer(ExperimentSerializer):
         return planning.stored_plan_json(experiment)
 
 
-class ObservationSerializer(serializers.ModelSerializer[Observation]):
-    base_model = serializers.StringRelatedField[Any]()
-    experiment = serializers.CharField(source="run.cell.experiment.name", default=None, read_only=True)
-
-    class Meta:
-        model = Observation
-        fields = [
-            "id",
-            "metric",
-            "value",
-            "unit",
-            "is_bound",
-            "is_complete",
-            "experiment",
-            "run",
-            "base_model",
-            "device_kind",
-            "precision",
-            "recipe",
-            "lora_rank",
-            "batch_size",
-            "gradient_accumulation_steps",
-            "max_seq_len",
-            "packed",
-            "world_size",
-            "cpu_threads",
-            "co_runners",
-            "software",
-            "source_file",
-            "source_line",
-            "observed_at",
-        ]
-        read_only_fields = fields
-
-
-class CalibrationSerializer(serializers.ModelSerializer[Calibration]):
-    observations_count = serializers.IntegerField(read_only=True)
-
-    class Meta:
-        model = Calibration
-        fields = [
-            "id",
-            "metric",
-            "model_name",
-            "device_kind",
-            "coefficients",
-            "error_ratio",
-            "valid_from",
-            "valid_to",
-            "observations_count",
-            "fitted_at",
-        ]
-        read_only_fields = fields
-
-
 class ProblemSerializer(serializers.Serializer[Any]):
     path = serializers.CharField()
     message = serializers.CharField()
@@ -159,6 +112,52 @@ class ProblemsSerializer(serializers.Serializer[Any]):
     errors = ProblemSerializer(many=True)  # type: ignore[assignment]  # a serializer's own errors are not sent
 
 
+class ProposalSerializer(serializers.ModelSerializer[Proposal]):
+    """A change of the document, or probes, that evidence speaks for; decided by its `id`."""
+
+    kind = serializers.CharField(read_only=True, help_text="change or probe")
+    state = serializers.CharField(read_only=True, help_text="open, accepted or declined")
+
+    class Meta:
+        model = Proposal
+        fields = [
+            "id",
+            "key",
+            "kind",
+            "title",
+            "reason",
+            "changes",
+            "cells",
+            "observation_ids",
+            "state",
+            "decided_by",
+            "decided_at",
+        ]
+        read_only_fields = fields
+
+
+class EntrySerializer(serializers.ModelSerializer[PlanEntry]):
+    """A line of a plan's log; `by` is empty for labmgr itself."""
+
+    kind = serializers.CharField(read_only=True, help_text="verified, found, computed, asked or decided")
+
+    class Meta:
+        model = PlanEntry
+        fields = ["at", "kind", "text", "by"]
+        read_only_fields = fields
+
+
+class AnswersSerializer(serializers.Serializer[Any]):
+    answers = serializers.DictField(
+        required=False, help_text='To the questions of the plan, by their keys: {"fixed.epochs": 2}.'
+    )
+
+
+class UnansweredSerializer(serializers.Serializer[Any]):
+    detail = serializers.CharField()
+    questions = serializers.ListField(child=serializers.DictField())
+
+
 class QueuedSerializer(serializers.Serializer[Any]):
     queued_runs = serializers.IntegerField()
 
@@ -166,6 +165,4 @@ class QueuedSerializer(serializers.Serializer[Any]):
 class SummaryQuerySerializer(serializers.Serializer[Any]):
     FORMATS = {"json": "application/json", "csv": "text/csv", "md": "text/markdown"}
 
-    def get_fields(self) -> dict[str, Any]:
-        # `as` is no name that a class body can give
-        return {"as": serializers.ChoiceField(choices=list(self.FORMATS), default="json")}
+    format = serializers.ChoiceField(choices=list(FORMATS), default="json")

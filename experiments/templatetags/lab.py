@@ -1,13 +1,13 @@
 """How values are shown, in templates and in the admin's lists: formatting only, no facts are worked out here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from django import template
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 register = template.Library()
@@ -22,9 +22,9 @@ def state_label(state: str, hint: str = "") -> SafeString:
 
 
 @register.filter
-def seconds(value: float | None) -> str:
-    """41 s, 3 min 20 s, 2 h 05 min, 3 d 4 h."""
-    if value is None:
+def seconds(value: float | str | None) -> str:
+    """41 s, 3 min 20 s, 2 h 05 min, 3 d 4 h. What a template does not find is an empty text."""
+    if value is None or isinstance(value, str):
         return NOTHING
     whole = max(0, round(value))
     if whole < 60:
@@ -54,10 +54,41 @@ def when(moment: datetime | None) -> str | SafeString:
 
 
 @register.filter
-def mebibytes(value: int | None) -> str:
-    if value is None:
+def moment(iso: str | None) -> str | SafeString:
+    """Of a time as JSON has it."""
+    return when(datetime.fromisoformat(iso) if iso else None)
+
+
+@register.filter
+def amount(value: float | None, name: str) -> str:
+    """A figure's value, in the unit that its name says."""
+    if name == "seconds_per_step":
+        return f"{number(value)} s"
+    if name == "device_hours":
+        return NOTHING if value is None else f"{value:,.{1 if value >= 10 else 3}f} h"
+    if name.endswith("seconds"):
+        return seconds(value)
+    return mebibytes(value) if name.endswith("_mib") else number(value)
+
+
+@register.filter
+def signed(ratio: float | None) -> str:
+    """+4 %"""
+    return NOTHING if ratio is None else f"{ratio:+.0%}".replace("%", " %")
+
+
+@register.filter
+def percent(ratio: float | None) -> str:
+    return NOTHING if ratio is None else f"{ratio:.1%}".replace("%", " %")
+
+
+@register.filter
+def mebibytes(value: float | str | None) -> str:
+    if value is None or isinstance(value, str):
         return NOTHING
-    return f"{value / 1024:.1f} GiB" if value >= 10 * 1024 else f"{value:,} MiB"
+    if value >= 10 * 1024:
+        return f"{value / 1024:.1f} GiB"
+    return f"{value:,.{1 if 0 < value < 10 and value % 1 else 0}f} MiB"
 
 
 @register.filter
@@ -84,6 +115,15 @@ def pairs(mapping: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} = {number(value)}" for key, value in mapping.items()) or NOTHING
 
 
+def lines(texts: Iterable[str]) -> SafeString | str:
+    return format_html_join(SafeString("<br>"), "{}", ((text,) for text in texts)) or NOTHING
+
+
+def facts(mapping: Mapping[str, Any]) -> SafeString | str:
+    """One a line."""
+    return lines(f"{key}: {number(value)}" for key, value in mapping.items())
+
+
 def link(url: str, text: str) -> SafeString:
     return format_html('<a class="lab-link" href="{}">{}</a>', url, text)
 
@@ -101,6 +141,14 @@ def usable(verified_at: datetime | None, problem: str) -> SafeString:
     if verified_at is None:
         return format_html('<span class="lab-state">{}</span>', "not verified yet")
     return format_html('<span class="lab-state lab-is-succeeded">{}</span>', "yes")
+
+
+def completeness(why_not: str) -> SafeString:
+    if not why_not:
+        return format_html('<span class="lab-state lab-is-succeeded">{}</span>', "yes")
+    return format_html(
+        '<span class="lab-state lab-is-drained" title="{}">{}</span> {}', why_not, "no", clipped(why_not)
+    )
 
 
 @register.filter

@@ -3,9 +3,10 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
+from django.contrib.auth.models import AbstractUser
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
@@ -14,10 +15,10 @@ from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 
 from experiments import control, queries
-from experiments.admin import charts
-from experiments.admin.base import LabList, Page, ReadOnlyAdmin, person, url_of
+from experiments.admin import charts, figures
+from experiments.admin.base import LabList, Page, ReadOnlyAdmin, person, sees_observations, url_of
 from experiments.admin.pages import may_control
-from experiments.models import Run
+from experiments.models import Observation, Run
 from experiments.states import RunKind, RunState
 from experiments.templatetags import lab as display
 from scheduler.admin import dashboard
@@ -68,17 +69,14 @@ class RunAdmin(ReadOnlyAdmin):
             ("dashboard/", "dashboard", dashboard.live_view),
             ("<int:pk>/live/", "live", self.live_view),
             ("<int:pk>/cancel/", "cancel", self.cancel_view),
+            ("<int:pk>/estimates/<slug:metric>/", "evidence", self.evidence_view),
         ]
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         run = self.get_object(request, object_id)
-        context = (
-            _page_context(run) | {"may_cancel": may_control(person(request), run.cell.experiment)}
-            if run
-            else {}
-        )
+        context = _page_context(run, person(request)) if run else {}
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **context})
 
     def live_view(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -92,9 +90,19 @@ class RunAdmin(ReadOnlyAdmin):
     @method_decorator(require_POST)
     def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         run = self.seen(request, pk)
-        control.cancel_run(run=run, user=person(request), now=timezone.now())
-        messages.success(request, "Cancelled. If it is running, it is being ended.")
+        if control.cancel_run(run=run, user=person(request), now=timezone.now()):
+            messages.success(request, "Cancelled. If it is running, it is being ended.")
+        else:
+            messages.info(request, "There was nothing to cancel: the run has ended.")
         return redirect(url_of(run))
+
+    def evidence_view(self, request: HttpRequest, pk: int, metric: str) -> HttpResponse:
+        """An estimate of the run, with the observations that it rests on."""
+        run = self.seen(request, pk)
+        (figure,) = figures.of_run([get_object_or_404(run.estimates, metric=metric)])
+        chosen = Observation.objects.filter(pk__in=figure["observations"])
+        heading = f"{run.name}: {figure['label']}"
+        return self.evidence_page(request, of=run, heading=heading, observations=chosen, figure=figure)
 
     @admin.display(description="Experiment", ordering="cell__experiment__name")
     def experiment(self, run: Run) -> SafeString:
@@ -136,9 +144,12 @@ def _live_context(run: Run) -> dict[str, Any]:
     }
 
 
-def _page_context(run: Run) -> dict[str, Any]:
+def _page_context(run: Run, user: AbstractUser) -> dict[str, Any]:
     return {
         **_live_context(run),
+        "may_cancel": may_control(user, run.cell.experiment),
+        "sees_observations": sees_observations(user),
+        "estimates": figures.of_run(list(run.estimates.all())),
         "spec": json.dumps(run.spec, indent=2, ensure_ascii=False),
         "observations": run.observations.all()[:200],
         "depends_on": run.depends_on,

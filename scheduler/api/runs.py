@@ -11,6 +11,7 @@ from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
 
 from experiments import control
 from experiments import queries as run_queries
@@ -19,13 +20,20 @@ from experiments.api.responses import LabViewSet, OneRenderer
 from experiments.models import Run
 from scheduler import queries
 from scheduler.api.filters import RunFilter
-from scheduler.api.serializers import LinesSerializer, LossPointSerializer, RunSerializer
+from scheduler.api.serializers import (
+    EstimatedRunSerializer,
+    LinesSerializer,
+    LossPointSerializer,
+    RunSerializer,
+)
 
 
 class RunViewSet(LabViewSet[Run]):
     queryset = Run.objects.select_related("cell__experiment").prefetch_related("launches").order_by("-id")
-    serializer_class = RunSerializer
     filterset_class = RunFilter
+
+    def get_serializer_class(self) -> type[BaseSerializer[Run]]:
+        return EstimatedRunSerializer if self.action == "retrieve" else RunSerializer
 
     @cached_property
     def waiting_reasons(self) -> dict[int, str]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from experiments.api.evidence_serializers import EstimateSerializer
 from experiments.models import Run
 from experiments.states import RunState
 from scheduler.models import Device, Job, Lease, Node
@@ -58,6 +59,16 @@ class RunSerializer(serializers.ModelSerializer[Run]):
 
     def get_jobs(self, run: Run) -> list[int]:
         return [launch.job_id for launch in run.launches.all()]
+
+
+class EstimatedRunSerializer(RunSerializer):
+    """A run with its estimates: one run at a time, because they name all their observations."""
+
+    estimates = EstimateSerializer(many=True, read_only=True)
+
+    class Meta(RunSerializer.Meta):
+        fields = [*RunSerializer.Meta.fields, "estimates"]
+        read_only_fields = fields
 
 
 class LeaseSerializer(serializers.ModelSerializer[Lease]):

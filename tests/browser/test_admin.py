@@ -21,6 +21,7 @@ DOCUMENT = {
         "max_seq_len": 128,
     },
     "evaluation": {"split": "test", "scorers": ["exact_match"], "limit": 20},
+    "validation": False,
 }
 MINUTE = 60_000  # in milliseconds
 
@@ -33,7 +34,6 @@ def test_a_member_plans_approves_and_sees_the_run_finish(admin: Page, lab: Lab) 
     admin.fill("textarea[name=document]", yaml.safe_dump(DOCUMENT, sort_keys=False))
     admin.click("text=Plan it")
     expect(admin.locator("#cells")).to_contain_text("tiny-llama-s_rank4")
-    expect(admin.locator("#cells")).to_contain_text("no evidence")
 
     admin.click("button.lab-go >> text=Approve")
     admin.click("dialog[open] button[type=submit]")

@@ -1,7 +1,11 @@
 """What people do in the admin: plan, approve, cancel, drain; and who may not."""
 
+import io
+
 import pytest
+from django.contrib.messages import get_messages
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
 from django.test import Client
 from django.utils.html import escape
 
@@ -123,6 +127,27 @@ def test_who_controls_any_run_may_cancel_it(people: People) -> None:
     lead = make_user(permissions=["experiments.view_run", "experiments.control_any_run"])
     client_of(lead).post(url("experiments_run_cancel", run.pk))
     assert state_of(run) == RunState.CANCELLED
+
+
+def test_cancelling_what_has_ended_says_that_there_was_nothing_to_cancel(people: People) -> None:
+    mine, run = mine_and_run(people, RunState.SUCCEEDED)
+    for address in (url("experiments_experiment_cancel", mine.pk), url("experiments_run_cancel", run.pk)):
+        answer = client_of(people.owner).post(address)
+        assert "There was nothing to cancel" in str(next(iter(get_messages(answer.wsgi_request))))
+    out = io.StringIO()
+    call_command("cancel", mine.name, stdout=out)
+    assert out.getvalue() == f"{mine.name}: nothing to cancel, it has ended already.\n"
+    run.refresh_from_db()
+    assert (run.state, run.cancel_requested_at) == (RunState.SUCCEEDED, None)
+
+
+def test_who_is_refused_is_told_why_and_finds_back(people: People) -> None:
+    mine, _ = mine_and_run(people)
+    told = client_of(people.colleague).post(url("experiments_experiment_cancel", mine.pk)).content.decode()
+    assert "experiments.control_any_run is needed" in told
+    assert f'href="{url("index")}"' in told
+    missing = client_of(people.owner).get("/nothing/")
+    assert (missing.status_code, "To the dashboard" in missing.content.decode()) == (404, True)
 
 
 def state_of(run: Run) -> str:

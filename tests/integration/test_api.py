@@ -29,6 +29,22 @@ def _ids(client: APIClient, address: str) -> list[Any]:
     return [row.get("id", row.get("name")) for row in response.data["results"]]
 
 
+def test_the_root_names_the_lists(owner: APIClient) -> None:
+    lists = owner.get(f"{API}/").data
+    assert {
+        "datasets",
+        "models",
+        "experiments",
+        "runs",
+        "jobs",
+        "devices",
+        "observations",
+        "calibrations",
+    } <= set(lists)
+    assert {owner.get(address).status_code for address in lists.values()} == {200}
+    assert APIClient().get(f"{API}/").status_code == 401
+
+
 def test_lists_are_narrowed(owner: APIClient, people: People) -> None:
     mine = factories.make_experiment(name="mine", approved=True, created_by=people.owner)
     factories.make_experiment(name="draft")
@@ -133,7 +149,7 @@ def test_a_loss_that_is_no_number_is_null(owner: APIClient, monkeypatch: pytest.
     assert response.json() == [{"step": 1, "loss": 2.5}, {"step": 2, "loss": None}]
 
 
-@pytest.mark.parametrize("address", ["runs", "jobs", "devices", "nodes", "observations", "calibrations"])
+@pytest.mark.parametrize("address", ["runs", "jobs", "devices", "nodes", "calibrations"])
 def test_what_machines_write_cannot_be_written(people: People, address: str) -> None:
     people.owner.is_superuser = True
     people.owner.save()

@@ -143,9 +143,9 @@ def test_an_experiment_is_cancelled(owner: APIClient) -> None:
     ("query", "content_type", "start"),
     [
         ("", "application/json; charset=utf-8", b"{"),
-        ("?as=json", "application/json; charset=utf-8", b"{"),
-        ("?as=csv", "text/csv; charset=utf-8", b"name,type"),
-        ("?as=md", "text/markdown; charset=utf-8", b"| name | type"),
+        ("?format=json", "application/json; charset=utf-8", b"{"),
+        ("?format=csv", "text/csv; charset=utf-8", b"name,type"),
+        ("?format=md", "text/markdown; charset=utf-8", b"| name | type"),
     ],
 )
 def test_a_summary_comes_as_it_is_asked_for(
@@ -160,7 +160,7 @@ def test_a_summary_comes_as_it_is_asked_for(
 
 def test_a_summary_in_an_unknown_form_is_refused(owner: APIClient) -> None:
     owner.post(f"{API}/experiments/", simulated(), format="json")
-    assert owner.get(f"{API}/experiments/sleep/summary/?as=xls").status_code == 400
+    assert owner.get(f"{API}/experiments/sleep/summary/?format=xls").status_code == 400
 
 
 def test_a_name_with_dots_is_found(owner: APIClient) -> None:

@@ -6,7 +6,7 @@ import pytest
 from django.core.cache import cache
 from rest_framework.test import APIClient
 
-from experiments.models import Dataset, Experiment
+from experiments.models import Dataset, Experiment, Observation, Proposal
 from experiments.states import RunState
 from tests import factories
 from tests.conftest import People
@@ -17,11 +17,14 @@ RESOURCES = [
 ]  # fmt: skip
 ACTIONS = [
     "experiments/", "experiments/plan/", "experiments/mine/approve/", "experiments/mine/cancel/", "runs/{run}/cancel/",
-    "datasets/", "models/",
+    "experiments/mine/proposals/{proposal}/accept/", "experiments/mine/proposals/{proposal}/decline/",
+    "datasets/", "models/", "observations/", "observations/complete/",
 ]  # fmt: skip
 READINGS = [
     *(f"{resource}/" for resource in RESOURCES),
-    "experiments/mine/", "experiments/mine/plan/", "experiments/mine/summary/", "experiments/mine/summary/?as=csv",
+    "experiments/mine/", "experiments/mine/plan/", "experiments/mine/summary/", "experiments/mine/summary/?format=csv",
+    "experiments/mine/export/", "experiments/mine/log/", "experiments/mine/proposals/",
+    "experiments/mine/proposals/{proposal}/", "calibrations/errors/", "document-schema/",
     "runs/{run}/", "runs/{run}/log/", "runs/{run}/loss/",
 ]  # fmt: skip
 
@@ -36,17 +39,19 @@ def _no_throttle_of_an_earlier_test() -> Iterator[None]:
 @pytest.fixture
 def run(people: People) -> int:
     mine = factories.make_experiment(name="mine", created_by=people.owner)
+    factories.make_proposal(experiment=mine)
     return factories.make_run(cell=factories.make_cell(experiment=mine)).pk
 
 
 def _statuses(client: APIClient, run: int) -> dict[int, list[str]]:
     """The addresses, by the status that they answered with."""
     answers: dict[int, list[str]] = {}
+    ids = {"run": run, "proposal": Proposal.objects.get().pk}
     for address in READINGS:
-        status = client.get(f"{API}/{address.format(run=run)}").status_code
+        status = client.get(f"{API}/{address.format(**ids)}").status_code
         answers.setdefault(status, []).append(address)
     for address in ACTIONS:
-        status = client.post(f"{API}/{address.format(run=run)}", simulated(), format="json").status_code
+        status = client.post(f"{API}/{address.format(**ids)}", simulated(), format="json").status_code
         answers.setdefault(status, []).append(address)
     return answers
 
@@ -65,6 +70,8 @@ def test_a_colleague_sees_everything_and_changes_nothing(people: People, run: in
     experiment = Experiment.objects.get()
     assert experiment.is_draft
     assert experiment.cells.get().runs.get().state == RunState.PLANNED
+    assert experiment.proposals.get().state == Proposal.State.OPEN
+    assert not Observation.objects.exists()
 
 
 def test_a_permission_to_approve_is_enough_to_approve(run: int) -> None:

@@ -15,6 +15,7 @@ import pytest
 from labmgr.bootstrap import configuration as configurations
 from labmgr.bootstrap import demo, files, health, processes, services, stack
 from labmgr.bootstrap.configuration import REPOSITORY, Configuration
+from labmgr.bootstrap.output import Progress
 
 LAB = REPOSITORY / "lab"
 STAND_INS = """
@@ -147,6 +148,25 @@ def test_a_service_that_was_killed_is_started_again_and_told(
     assert "was ended by SIGKILL" in web.last_end
 
 
+def test_the_addresses_are_those_of_the_lab_that_is_up(
+    configuration: Configuration,
+    supervisor: subprocess.Popen[bytes],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stack, "_experiments", lambda _: [])
+    asked = configurations.load(
+        {**os.environ, "LABMGR_HOME": str(configuration.home), "LABMGR_PORT": "18999"}
+    )
+    stack.up(asked, Progress(quiet=True))
+    told = capsys.readouterr().out
+    assert f"up already, with LABMGR_PORT={configuration.port}." in told
+    assert stack.status(asked, as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["web"] == configuration.web_url
+    stack.up(configuration, Progress(quiet=True))
+    assert capsys.readouterr().out == "labmgr is up already.\n"
+
+
 def test_stop_leaves_nothing_behind(
     configuration: Configuration, supervisor: subprocess.Popen[bytes]
 ) -> None:
@@ -169,7 +189,9 @@ def test_what_a_killed_supervisor_left_behind_is_found_and_ended(
     assert ours(configuration) == []
 
 
-def test_jobs_outlive_the_services_only_if_they_are_to_be_kept(configuration: Configuration) -> None:
+def test_jobs_outlive_the_services_only_if_they_are_to_be_kept(
+    configuration: Configuration, capsys: pytest.CaptureFixture[str]
+) -> None:
     control = configuration.home / "control" / "17"
     control.mkdir()
     environment = {"LABMGR_JOB_ID": "17", "LABMGR_CONTROL_DIR": str(control), "PATH": os.environ["PATH"]}
@@ -186,6 +208,7 @@ def test_jobs_outlive_the_services_only_if_they_are_to_be_kept(configuration: Co
         assert [job.poll(), supervisor_of_job.poll()] == [None, None]
         stack.stop(configuration, keep_runs=False)
         assert [job.wait(5), supervisor_of_job.wait(5)] == [-signal.SIGTERM, -signal.SIGTERM]
+        assert "Ending 1 job that had been kept running." in capsys.readouterr().out
         assert stranger.poll() is None
         stranger.kill()
 

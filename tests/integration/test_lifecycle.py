@@ -97,6 +97,15 @@ def test_a_lost_run_is_queued_again_and_passes_its_node_over() -> None:
     assert (run.state, run.avoided_node, run.fencing_token) == (RunState.QUEUED, "a", None)
 
 
+def test_a_run_that_is_launched_again_no_longer_tells_why_it_was_queued() -> None:
+    run = make_run(state=RunState.RUNNING)
+    finish(run, LOST)
+    assert start(run, job_id=2) == 1
+    run.refresh_from_db()
+    assert (run.state, run.reason, run.message) == (RunState.RUNNING, "", "")
+    assert FinishReason.SUPERVISOR_LOST in run.events.values_list("reason", flat=True)
+
+
 def test_a_run_lost_too_often_ends_as_a_crash_loop() -> None:
     run = make_run(state=RunState.RUNNING, launches_count=MAX_LAUNCHES)
     finish(run, LOST)
@@ -128,6 +137,16 @@ def test_cancelling_ends_what_waits_and_names_what_runs() -> None:
     waiting.refresh_from_db(), after.refresh_from_db()
     assert (waiting.state, waiting.message) == (RunState.CANCELLED, "Cancelled by owner.")
     assert after.reason == FinishReason.DEPENDENCY_FAILED
+
+
+def test_a_run_that_was_cancelled_while_it_ran_says_by_whom() -> None:
+    run = make_run(state=RunState.RUNNING)
+    lifecycle.request_cancel(runs=[run], by="owner", now=NOW)
+    finish(
+        run, Outcome(succeeded=False, reason=FinishReason.CANCELLED_BY_USER, message="A person cancelled it.")
+    )
+    run.refresh_from_db()
+    assert (run.state, run.message) == (RunState.CANCELLED, "Cancelled by owner.")
 
 
 def test_a_cancelled_run_cannot_be_started() -> None:

@@ -1,5 +1,6 @@
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,3 +74,16 @@ def test_zombies_are_not_alive(marked: Process) -> None:
     process_tree.kill_until_gone(lambda: [marked] if is_alive(marked) else [])
     assert process_tree.find(marked.pid) == marked  # not yet waited for by its parent, this test
     assert not is_alive(marked)
+
+
+def test_a_peak_is_known_after_its_memory_was_given_back() -> None:
+    program = "held = bytearray(100 << 20); del held; print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout and child.stdout.readline()
+        process = process_tree.find(child.pid)
+        assert process
+        assert process_tree.rss_kib([process]) < 100 * 1024 <= process_tree.peak_kib(process) < 200 * 1024
+        child.kill()
+    assert process_tree.peak_kib(process) == 0

@@ -161,3 +161,13 @@ def test_a_device_with_processes_that_cannot_be_killed_is_quarantined() -> None:
     device = Device.objects.get()
     assert device.state == Device.State.QUARANTINED
     assert "41, 42" in device.state_message
+
+
+def test_a_jobs_script_may_be_run_and_its_folders_are_made(tmp_path: Path) -> None:
+    spec = finetune_spec(model_path=str(write_model(tmp_path / "model")))
+    job, _ = running(spec, state=JobState.CLAIMED)
+    watching.launch(job=job, launcher=SimulatedLauncher(), now=NOW)  # which then takes no real job
+    folder = paths_of(job).directory
+    modes = {name: (folder / name).stat().st_mode & 0o777 for name in ("command.sh", "finetune.yaml")}
+    assert modes == {"command.sh": 0o755, "finetune.yaml": 0o644}
+    assert (folder / "code" / "step_clock.py").is_file()
