@@ -15,6 +15,7 @@ from labmgr.bootstrap.output import LabError
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOCKET_PATH_BYTES = 107  # what fits into sockaddr_un, less the closing zero
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LISTENING = ("LABMGR_BIND", "LABMGR_PORT", "LABMGR_FLOWER_PORT")
 UNWANTED = (  # what the caller's shell may hold and services must not
     "PYTHONHOME",
     "PYTHONPATH",
@@ -85,6 +86,10 @@ class Configuration:
     @property
     def flower_url(self) -> str:
         return f"http://{reachable(self.bind)}:{self.flower_port}"
+
+    @property
+    def listening(self) -> dict[str, str]:
+        return {name: self.environment[name] for name in LISTENING}
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -188,6 +193,7 @@ def _values(environ: Mapping[str, str], *, home: Path, socket_folder: Path) -> d
         "LABMGR_RUN_ROOT": str(_path(environ, "LABMGR_RUN_ROOT", home / "runs")),
         "LABMGR_DATASET_ROOTS": environ.get("LABMGR_DATASET_ROOTS") or str(home / "datasets"),
         "LABMGR_MODEL_ROOTS": environ.get("LABMGR_MODEL_ROOTS") or str(home / "models"),
+        "LABMGR_RECIPE_ROOTS": environ.get("LABMGR_RECIPE_ROOTS") or str(home / "recipes"),
         "DJANGO_SECRET_KEY_FILE": environ.get("DJANGO_SECRET_KEY_FILE")
         or str(home / "secrets" / "secret_key"),
     }

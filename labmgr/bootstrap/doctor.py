@@ -123,7 +123,8 @@ def disk(configuration: Configuration) -> Iterator[Finding]:
 
 def port(configuration: Configuration) -> Iterator[Finding]:
     if health.is_up(configuration):
-        yield Finding("ports", "ok", f"in use by this labmgr, which is up: {configuration.web_url}")
+        address = health.as_it_runs(configuration).web_url
+        yield Finding("ports", "ok", f"in use by this labmgr, which is up: {address}")
         return
     try:
         ports.require_free(configuration)

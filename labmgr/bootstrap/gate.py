@@ -73,6 +73,8 @@ def environment_for_tests(configuration: Configuration) -> dict[str, str]:
         "LABMGR_REDIS_SOCKET",
         "LABMGR_SOCKET_DIR",
         "LABMGR_MODEL_ROOTS",
+        "LABMGR_RECIPE_ROOTS",
+        "LABMGR_DEFAULTS",
         "DJANGO_SECRET_KEY_FILE",
     ):
         environment.pop(derived, None)

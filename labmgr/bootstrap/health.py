@@ -3,7 +3,7 @@
 import http.client
 import json
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,20 +26,39 @@ def is_up(configuration: Configuration) -> bool:
     return files.is_locked(configuration.run_folder / "services.lock")
 
 
+def as_it_runs(configuration: Configuration) -> Configuration:
+    """With the addresses of the lab that is up, which another shell may have started with other settings."""
+    listens = _written(configuration).get("listens") if is_up(configuration) else None
+    if not listens or listens == configuration.listening:
+        return configuration
+    return replace(
+        configuration,
+        bind=listens["LABMGR_BIND"],
+        port=int(listens["LABMGR_PORT"]),
+        flower_port=int(listens["LABMGR_FLOWER_PORT"]),
+        environment={**configuration.environment, **listens},
+    )
+
+
 def service_states(configuration: Configuration) -> list[ServiceState]:
     """As the supervisor last wrote it, every process looked at again."""
-    try:
-        document: dict[str, Any] = json.loads((configuration.run_folder / "services.json").read_text())
-    except (OSError, ValueError):
-        return []
     states = []
-    for name, entry in document.get("services", {}).items():
+    for name, entry in _written(configuration).get("services", {}).items():
         process = processes.read_pid_file(configuration.run_folder / f"{name}.pid")
         alive = process is not None and process.is_alive
         state = entry["state"] if alive else "stopped"
         pid = process.pid if process and alive else None
         states.append(ServiceState(name, state, pid, entry["restarts"], entry["last_end"]))
     return states
+
+
+def _written(configuration: Configuration) -> dict[str, Any]:
+    """What the supervisor last wrote down."""
+    try:
+        document: dict[str, Any] = json.loads((configuration.run_folder / "services.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return document
 
 
 def redis_answers(path: Path) -> bool:

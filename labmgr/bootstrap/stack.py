@@ -23,13 +23,25 @@ def up(configuration: Configuration, progress: Progress, *, set_up: bool = True)
     files.make_folders(configuration)
     with files.only_one(configuration.run_folder / "stack.lock", doing="starting or stopping the services"):
         if health.is_up(configuration):
-            say("labmgr is up already.")
+            _say_already_up(configuration)
             return
         clear_the_way(configuration)
         if set_up:
             setup.everything(configuration, progress)
         with progress.step("services"):
             start(configuration, progress)
+
+
+def _say_already_up(configuration: Configuration) -> None:
+    there = health.as_it_runs(configuration).listening
+    other = [f"{name}={value}" for name, value in there.items() if value != configuration.listening[name]]
+    if not other:
+        say("labmgr is up already.")
+        return
+    say(
+        f"labmgr is up already, with {', '.join(other)}. "
+        "To have it listen as you asked: ./lab stop --keep-runs, then ./lab up."
+    )
 
 
 def clear_the_way(configuration: Configuration) -> None:
@@ -99,6 +111,10 @@ def stop(configuration: Configuration, *, keep_runs: bool) -> bool:
         stop_services(configuration)
         if not keep_runs:  # told so, a supervisor ends its job in order and writes down how it ended
             supervisors = processes.supervisors_of(configuration.home / "control")
+            if supervisors and not was_up:
+                say(
+                    f"Ending {len(supervisors)} job{'s' if len(supervisors) > 1 else ''} that had been kept running."
+                )
             processes.end(supervisors, grace_seconds=END_JOBS_SECONDS)
         left = [] if keep_runs else leftovers(configuration)
         if left:
@@ -153,6 +169,7 @@ def leftovers(configuration: Configuration) -> list[processes.ProcessId]:
 
 def status(configuration: Configuration, *, as_json: bool) -> int:
     up_now = health.is_up(configuration)
+    configuration = health.as_it_runs(configuration)
     states = health.service_states(configuration) if up_now else []
     experiments = _experiments(configuration)
     if as_json:
@@ -190,6 +207,7 @@ def _experiments(configuration: Configuration) -> list[dict[str, Any]]:  # of ma
 
 
 def say_addresses(configuration: Configuration) -> None:
+    configuration = health.as_it_runs(configuration)
     say(f"\n  Admin   {configuration.web_url}/admin/")
     say(f"  API     {configuration.web_url}/api/docs/")
     password_file = configuration.secrets / "flower_password"

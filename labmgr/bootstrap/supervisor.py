@@ -118,7 +118,10 @@ class Supervisor:
             }
             for name, child in self.children.items()
         }
-        document = {"pid": os.getpid(), "stopping": self.stopping, "services": state}
+        listens = {
+            name: self.environment[name] for name in configurations.LISTENING if name in self.environment
+        }
+        document = {"pid": os.getpid(), "stopping": self.stopping, "listens": listens, "services": state}
         processes.write_atomically(self.run_folder / "services.json", json.dumps(document, indent=1))
 
     def _may_start(self, child: Child) -> bool:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from experiments.parsers import torchtune
-from experiments.parsers.torchtune import Progress
+from experiments.parsers.torchtune import Progress, ValidationRecord
 from experiments.states import FinishReason
 
 SAMPLES = Path(__file__).parents[1] / "data" / "torchtune"
@@ -25,6 +25,52 @@ def test_every_step_of_a_metrics_file_is_read_with_its_line() -> None:
 )
 def test_a_line_that_is_unfinished_or_has_no_loss_is_left_out(text: str) -> None:
     assert list(torchtune.parse_metrics(text)) == []
+
+
+def test_the_clock_and_the_memory_of_a_step_are_read() -> None:
+    gpu = "peak_memory_active:2.5 peak_memory_alloc:2.25 peak_memory_reserved:3.0"
+    (record,) = torchtune.parse_metrics(f"Step 4 | loss:2.5 lr:0.1 {gpu} at:1795.125 host_peak_mib:471.7 \n")
+    assert (record.at, record.host_peak_mib) == (1795.125, 471.7)
+    assert (record.peak_memory_active_gib, record.peak_memory_alloc_gib) == (2.5, 2.25)
+    assert record.peak_memory_reserved_gib == 3.0
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "\x00\ufffd", "", "1.2.3"])
+def test_a_value_that_is_no_finite_number_is_skipped(value: str) -> None:
+    (record,) = torchtune.parse_metrics(f"Step 1 | loss:2.5 at:{value} host_peak_mib:7 \n")
+    assert (record.loss, record.at, record.host_peak_mib) == (2.5, None, 7.0)
+    assert list(torchtune.parse_metrics(f"Step 1 | loss:{value} at:5 \n")) == []
+
+
+def test_validation_losses_are_read_apart_from_steps() -> None:
+    text = "Step 5 | loss:2.5 at:10 \nStep 5 | val_loss:2.25 at:12.5 \nStep 6 | val_loss:nan \n"
+    assert list(torchtune.parse_validations(text)) == [ValidationRecord(5, 2.25, 2, 12.5)]
+    assert [record.step for record in torchtune.parse_metrics(text)] == [5]
+
+
+def test_validation_losses_of_prior_work_are_read_without_a_clock() -> None:
+    found = list(torchtune.parse_validations(sample("disklogger_val.txt")))
+    assert [record.step for record in found] == [25, 50, 75, 100, 125, 150]
+    assert (found[-1].val_loss, found[-1].line, found[-1].at) == (2.1399646371568317, 156, None)
+
+
+def test_the_step_at_which_a_training_diverged_is_known(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    log = tmp_path / "logs" / "log_1.txt"
+    log.write_text(
+        "Step 1 | loss:2.0 \nStep 2 | loss:nan lr:1 \nStep 2 | val_loss:nan \nStep 3 | loss:inf \n"
+    )
+    found = torchtune.read(tmp_path)
+    assert found and (found.path, found.diverged_at, len(found.steps)) == (log, 2, 1)
+
+
+@pytest.mark.parametrize("words", ["GPU peak memory allocation:", "GPU peak memory alloc:"])
+def test_the_memory_after_the_models_start_is_read_in_both_spellings(words: str) -> None:
+    block = (
+        f"INFO:x:Memory stats after model init:\n\t{words} 2.50 GiB\n\tGPU peak memory reserved: 2.6 GiB\n"
+    )
+    assert torchtune.parse_memory_after_init_mib(block) == 2560.0
+    assert torchtune.parse_memory_after_init_mib("GPU peak memory allocation: 2.5 GiB") is None
 
 
 def test_the_last_bar_of_each_epoch_tells_its_steps_and_seconds() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from experiments.states import FinishReason
+from experiments.torchtune_config import build_config
 from scheduler.programs.torchtune import Torchtune
-from scheduler.programs.torchtune_config import build_config
 from tests.unit.jobs import (
     LLAMA,
     carried,
@@ -63,7 +63,7 @@ def test_the_weights_of_an_index_are_all_named_once(tmp_path: Path) -> None:
     shards = {"a": "model-2.safetensors", "b": "model-1.safetensors", "c": "model-2.safetensors"}
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     job = job_of(tmp_path, carried(finetune_spec(model_path=str(model))))
-    (text,) = Torchtune().prepare(job, surroundings(tmp_path)).files.values()
+    text = Torchtune().prepare(job, surroundings(tmp_path)).files[job.paths.directory / "finetune.yaml"]
     assert text.index("- model-1.safetensors") < text.index("- model-2.safetensors")
     assert text.count("model-2.safetensors") == 1
 
