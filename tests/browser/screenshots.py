@@ -1,4 +1,4 @@
-"""Makes the pictures of the README: the demo's dashboard while it runs, its plan, and its summary.
+"""Makes the pictures of the README: the demo's plan, dashboard, run and summary, and a plan estimated from it.
 
     var/env/control/bin/python -m tests.browser.screenshots
 
@@ -56,6 +56,11 @@ def _pictures(page: Page, lab: Lab) -> None:
     _open(page, lab, document["name"])
     page.click("text=Summary")
     _shoot(page, "summary")
+    again = lab.home / "again.yaml"
+    again.write_text(yaml.safe_dump({**document, "name": "once_more"}))
+    lab.manage("plan", str(again))
+    _open(page, lab, "once_more")
+    _shoot(page, "estimates")
 
 
 def _open(page: Page, lab: Lab, name: str) -> None:
