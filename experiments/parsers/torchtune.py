@@ -1,4 +1,4 @@
-"""torchtune 0.6.1: its metrics file, its progress bar and its errors, as records."""
+"""torchtune 0.6.1: its metrics file and its errors, as records."""
 
 import math
 import re
@@ -11,7 +11,6 @@ from experiments.states import FinishReason
 _METRICS_LINE = re.compile(r"^Step (\d+) \| (.*)$")
 _DIVERGED = re.compile(r"^Step (\d+) \| (?:.* )?loss:[+-]?(?:nan|inf)\b", re.MULTILINE | re.IGNORECASE)
 _AFTER_INIT = re.compile(r"Memory stats after model init:\s+GPU peak memory a[a-z]+: ([\d.]+) GiB")
-_LAST_BAR = re.compile(r"(\d+)\|(\d+)\|Loss: [^:]*:\s*\d+%\|[^|]*\|\s*(\d+)/(\d+) \[([\d:]+)<")
 _ERRORS: tuple[tuple[re.Pattern[str], FinishReason], ...] = (
     (
         re.compile(r"DefaultCPUAllocator: can't allocate memory|CUDA out of memory|OutOfMemoryError"),
@@ -65,15 +64,6 @@ class Metrics:
     steps: tuple[StepRecord, ...]
     validations: tuple[ValidationRecord, ...]
     diverged_at: int | None  # the first step whose loss is no number; such steps are not among the above
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The last state of an epoch's progress bar."""
-
-    epoch: int
-    steps: int
-    elapsed_seconds: int
 
 
 def metrics_file(output_dir: Path) -> Path | None:
@@ -131,14 +121,6 @@ def parse_memory_after_init_mib(log: str) -> float | None:
     return float(match[1]) * 1024 if match else None
 
 
-def parse_progress(log: str) -> list[Progress]:
-    """The last bar of each epoch, in order."""
-    last: dict[int, Progress] = {}
-    for match in _LAST_BAR.finditer(log):
-        last[int(match[1])] = Progress(int(match[1]), int(match[3]), _seconds(match[5]))
-    return [last[epoch] for epoch in sorted(last)]
-
-
 def classify_error(log: str) -> tuple[FinishReason, str] | None:
     """The reason that the end of a failed run's log gives, with its last error line."""
     lines = [match[0] for match in _ERROR_LINE.finditer(log)]
@@ -172,10 +154,3 @@ def _values(pairs: str) -> Iterator[tuple[str, float]]:
             continue
         if math.isfinite(value):
             yield name, value
-
-
-def _seconds(clock: str) -> int:
-    total = 0
-    for part in clock.split(":"):
-        total = 60 * total + int(part)
-    return total

@@ -1,9 +1,11 @@
 """torchtune's progress bars, and the steady speed that they show."""
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 WARM_UP_STEPS = 3  # of each epoch, left out
+FIRST_BARS = 64
 MOST_DOUBT = 0.05  # of a speed by the clock, which shows whole seconds
 
 _BAR = re.compile(
@@ -52,6 +54,35 @@ def bar_in(text: bytes, line: int) -> Bar | None:
         return None
     epoch, done, total, clock, rate, unit = match.groups()
     return Bar(int(epoch), int(done), int(total), clock, rate, unit, line)
+
+
+def telling(fragments: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """All, but of bars in a row that show the same second only the first and the last; those between tell no more.
+
+    A log may have ten million bars, and few of them are worth reading. The first in a row are all passed on: by
+    them a log is known again when it has grown.
+    """
+    second, count, held = b"", 0, None
+    for line, text in fragments:
+        now = _second(text)
+        count = count + 1 if now else 0
+        if now and now == second and count > FIRST_BARS:
+            held = line, text
+            continue
+        if held:
+            yield held
+        second, held = now, None
+        yield line, text
+    if held:
+        yield held
+
+
+def _second(text: bytes) -> bytes:
+    """Its epoch and its clock, with some of what stands before; empty for what is not a bar alone."""
+    if b"|Loss: " not in text or b"INFO" in text:
+        return b""
+    end = text.find(b"<")
+    return text[: text.find(b"|") + 1] + text[end - 8 : end]
 
 
 class Clock:

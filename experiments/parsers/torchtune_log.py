@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from experiments.parsers import slurm
 from experiments.parsers.fragments import fragments
-from experiments.parsers.torchtune_bars import Bar, Clock, ReadBy, bar_in
+from experiments.parsers.torchtune_bars import Bar, Clock, ReadBy, bar_in, telling
 
 MAX_CONFIGURATION_BYTES = 64 * 1024
 HEAD_BARS = 8  # a segment is known again by all that stands before its ninth step
@@ -72,7 +72,7 @@ class Segment:
 def segments(chunks: Iterable[bytes]) -> Iterator[Segment]:
     """The starts in a log, in order; what has no bar, no memory and no error for want of memory is none."""
     reading = _Reading(1)
-    for line, text in fragments(chunks):
+    for line, text in telling(fragments(chunks)):
         bar = bar_in(text, line) if b"|Loss: " in text else None
         if b"with resolved config" in text and _START.search(text) or bar and reading.restarts_with(bar):
             yield from reading.finished()

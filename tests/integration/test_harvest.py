@@ -320,8 +320,8 @@ def test_nothing_found_is_an_error(tmp_path: Path) -> None:
     [
         ("devise=A100", "Did you mean 'device'?"),
         ("datset=words", "Did you mean 'dataset'?"),
-        ("packed=perhaps", "it is true or false"),
-        ("rows=many", "it is a number"),
+        ("packed=perhaps", "Say true or false"),
+        ("rows=many", "Say a number"),
         ("precision=a-very-long-word", "at most 10 characters"),
         ("batch_size", "is not KEY=VALUE"),
         ("dataset=nowhere.json", "nowhere"),

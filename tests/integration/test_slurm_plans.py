@@ -13,6 +13,7 @@ from experiments.models import Experiment, Observation, Run
 from experiments.planning import NameTaken
 from experiments.states import FinishReason, RunState
 from scheduler.slurm import export, takeback
+from tests import logs
 from tests.factories import NOW, make_device, make_node
 from tests.lab import REPOSITORY
 
@@ -92,6 +93,27 @@ def test_results_are_verified_and_taken_back_once(folder: Path) -> None:
     again = {taken.run_name: taken.message for taken in takeback.take_back(path=folder, now=NOW)}
     assert "already" in again[FINETUNE]
     assert Observation.objects.count() == count
+
+
+def test_harvest_takes_them_back_and_does_not_count_their_logs_as_earlier_work(folder: Path) -> None:
+    log = folder / "tiny-llama-s_rank4-finetune/output.log"
+    log.write_bytes(logs.log())
+    call_command("harvest", str(folder))  # it has not ended yet
+    assert not Observation.objects.exists()
+    trained(folder)
+    log.write_bytes(logs.log())
+    call_command("harvest", str(folder))
+    call_command("harvest", str(folder), str(log))
+    assert run_named(FINETUNE).state == RunState.SUCCEEDED
+    assert set(Observation.objects.values_list("run__name", flat=True)) == {FINETUNE}
+
+
+def test_an_end_that_is_recorded_wrongly_is_no_end(folder: Path) -> None:
+    directory = ended(folder, FINETUNE, 0)
+    (directory / "exit.json").write_text('{"exit_code": "none"}')
+    messages = {taken.run_name: taken.message for taken in takeback.take_back(path=folder, now=NOW)}
+    assert "has not ended" in messages[FINETUNE]
+    assert run_named(FINETUNE).state == RunState.PLANNED
 
 
 def test_where_slurm_ran_it_is_not_known_so_its_time_is_used_for_nothing(folder: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.parsers.fragments import MAX_FRAGMENT_BYTES, fragments, whole_lines
+from experiments.parsers.torchtune_bars import telling
 from experiments.parsers.torchtune_log import Located, Segment, segments
 from tests.logs import SAVED, START, TIME_LIMIT, bar, bars
 
@@ -51,6 +52,7 @@ def test_slow_steps_the_newer_memory_lines_and_an_end_by_time_limit() -> None:
         ("device_cuda.err", 75, 2, 150, 0.3650, "clock", 0.025),
         ("run_resume.err", 15, 2, 60, 0.2740, "rate", 0.01),
         ("run_dist3.err", 10, 2, 20, 0.3922, "rate", 0.015),
+        ("run_term.err", 15, 2, 30, 0.3509, "rate", 0.02),
         ("packed.err", 18, 1, 18, 1.13, "rate", 0.02),
     ],
 )
@@ -113,6 +115,20 @@ def test_steps_are_timed_over_all_epochs() -> None:
     assert (segment.epochs_seen, segment.steps_done) == (2, 100)
     assert segment.seconds_per_step is not None
     assert segment.seconds_per_step.value == pytest.approx(0.4, rel=0.03)
+
+
+def test_bars_that_tell_no_more_are_passed_over_and_change_nothing() -> None:
+    every = START + bars(900, 1000, 0.04) + b"\n" + bars(500, 500, 0.01, epoch=2)
+    shown = list(telling(fragments([every])))
+    assert len(shown) < 400
+    assert [shown[0], shown[-1]] == [
+        (1, START.rstrip()),
+        (4, bar(500, 500, 5, epoch=2, rate="100.00it/s")[1:]),
+    ]
+    (segment,) = read(every)
+    assert (segment.epochs_seen, segment.steps_done) == (2, 1000)
+    assert segment.seconds_per_step is not None
+    assert segment.seconds_per_step.value == pytest.approx((34 + 4) / (850 + 400), rel=0.01)
 
 
 def test_slow_first_steps_are_left_out() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from experiments.parsers import torchtune
-from experiments.parsers.torchtune import Progress, ValidationRecord
+from experiments.parsers.torchtune import ValidationRecord
 from experiments.states import FinishReason
 
 SAMPLES = Path(__file__).parents[1] / "data" / "torchtune"
@@ -71,10 +71,6 @@ def test_the_memory_after_the_models_start_is_read_in_both_spellings(words: str)
     )
     assert torchtune.parse_memory_after_init_mib(block) == 2560.0
     assert torchtune.parse_memory_after_init_mib("GPU peak memory allocation: 2.5 GiB") is None
-
-
-def test_the_last_bar_of_each_epoch_tells_its_steps_and_seconds() -> None:
-    assert torchtune.parse_progress(sample("run_term.err")) == [Progress(1, 15, 7), Progress(2, 15, 5)]
 
 
 def test_the_newest_metrics_file_counts(tmp_path: Path) -> None:
