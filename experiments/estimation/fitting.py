@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
+import scipy  # its parts are loaded when a fit first asks for one: that takes longer than most commands
 
 from experiments.estimation.features import Array, Columns
 from experiments.estimation.forms import Term
@@ -183,7 +183,7 @@ def _solve(data: _Data, terms: Sequence[Term]) -> Fit:
     said = np.full(len(matrix) - len(data.target), data.noise / TRUST)
     target = np.append(data.target, said)
     scale = np.linalg.norm(matrix, axis=0)
-    solution, _ = nnls(matrix / scale, target)
+    solution, _ = scipy.optimize.nnls(matrix / scale, target)
     errors = _left_out_errors(data, (matrix / scale)[:, solution > 0], target)
     return Fit(terms=tuple(terms), coefficients=solution / scale, left_out={}, errors=errors)
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import stdtrit
+import scipy
 
 CONFIDENCE = 0.9
 ENOUGH = 8  # finished runs with such an estimate
@@ -19,6 +19,6 @@ def interval(value: float, errors: Sequence[float]) -> tuple[float, float] | Non
         return None
     count = len(errors)
     spread = float(np.std(errors, ddof=1)) * math.sqrt(1 + 1 / count)
-    reach = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * spread
+    reach = float(scipy.special.stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * spread
     centre = float(np.mean(errors))
     return min(value, value * math.exp(centre - reach)), max(value, value * math.exp(centre + reach))

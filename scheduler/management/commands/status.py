@@ -12,6 +12,7 @@ from scheduler.queries import waiting_reasons
 
 class Command(BaseCommand):
     help = "Where experiments stand, and why what is queued waits."
+    requires_system_checks: list[str] = []  # it is asked every few seconds, and they load every page there is
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", nargs="?")
