@@ -35,10 +35,18 @@ def _cells(row: Mapping[str, Any]) -> Sequence[str]:
         _bounded(seconds, seconds_as_text),
         _bounded(figures["peak_memory_mib"], _mib),
         _mib(figures["disk_mib"]["value"]),
-        f"{seconds['grade']}, n={seconds['n']}" if seconds["value"] is not None else "none",
+        _evidence(seconds),
         seconds_as_text(row["limit_seconds"]),
         row["slurm_time"] or "-",
     )
+
+
+def _evidence(figure: Mapping[str, Any]) -> str:
+    """Its grade, and which parts of it are not in the figure."""
+    if figure["value"] is None:
+        return "none"
+    lacking = [part for part in figure["note"].split("; ") if part.endswith(": no evidence")]
+    return "; ".join([f"{figure['grade']}, n={figure['n']}", *lacking])
 
 
 def _bounded(figure: Mapping[str, Any], as_text: Any) -> str:

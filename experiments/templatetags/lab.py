@@ -54,6 +54,12 @@ def when(moment: datetime | None) -> str | SafeString:
 
 
 @register.filter
+def lacking(note: str) -> str:
+    """Of a figure's note, the parts that the figure is without."""
+    return "; ".join(part for part in note.split("; ") if part.endswith(": no evidence"))
+
+
+@register.filter
 def moment(iso: str | None) -> str | SafeString:
     """Of a time as JSON has it."""
     return when(datetime.fromisoformat(iso) if iso else None)
