@@ -1,4 +1,4 @@
-"""What is on disk, as it is: models and datasets that are whole. What is not: test_bad_datasets_and_models."""
+"""What is on disk, as it is: models and datasets that are whole. What is not: test_bad_datasets and test_bad_models."""
 
 import csv
 import json
