@@ -17,7 +17,7 @@ from django.db.models import F
 from experiments.models import Experiment, Run, RunEvent
 from experiments.models.runs import RunQuerySet
 from experiments.specs import Outcome
-from experiments.states import ALLOWED, MAX_LAUNCHES, REASONS, FinishReason, RunState
+from experiments.states import AGEING, ALLOWED, MAX_LAUNCHES, REASONS, FinishReason, RunState
 
 
 class NotADraft(Exception):
@@ -34,7 +34,7 @@ def approve(*, experiment: Experiment, user: AbstractUser | None, now: datetime)
         raise NotADraft(f"Experiment {experiment.name!r} is approved already; plan it under a new name.")
     experiment.refresh_from_db()
     runs = Run.objects.filter(cell__experiment=experiment)
-    runs.filter(depends_on__isnull=True).update(ready_at=now)
+    _make_ready(runs.filter(depends_on__isnull=True), now)
     return _move(runs, RunState.PLANNED, RunState.QUEUED, now, queued_at=now)
 
 
@@ -124,9 +124,16 @@ def _end(run_id: int, job_id: int, state: RunState, outcome: Outcome, log_tail: 
 
 def _tell_dependents(run_id: int, state: RunState, now: datetime) -> None:
     if state is RunState.SUCCEEDED:
-        Run.objects.filter(depends_on=run_id, ready_at__isnull=True).update(ready_at=now)
+        _make_ready(Run.objects.filter(depends_on=run_id), now)
     else:
         _cancel_dependents([run_id], now)
+
+
+def _make_ready(runs: RunQuerySet, now: datetime) -> None:
+    """Give them their turn: a point of priority is worth AGEING of waiting, so that nothing is passed for ever."""
+    waiting = runs.filter(ready_at__isnull=True)
+    for priority in set(waiting.values_list("priority", flat=True)):
+        waiting.filter(priority=priority).update(ready_at=now, turn_at=now - priority * AGEING)
 
 
 def _requeue(run_id: int, job_id: int, outcome: Outcome, node_name: str, now: datetime) -> bool:
