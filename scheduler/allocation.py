@@ -22,6 +22,7 @@ class QueueItem:
     cpu_threads: int = 1
     simulated: bool = False
     avoided_node: str = ""
+    pool: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class FreeDevice:
 class FreeNode:
     name: str
     simulated: bool
+    pool: str = ""
     host_memory_mib: int  # free now
     cpu_threads: int  # free now
     total_host_memory_mib: int
@@ -66,7 +68,7 @@ def place(
     """Decide for the whole queue. `windows` has how many more jobs each experiment may have open."""
     left = dict(windows or {})
     free = {node.name: node for node in nodes}
-    blocked: dict[bool, QueueItem] = {}
+    blocked: dict[tuple[bool, str], QueueItem] = {}
     placements: list[Placement] = []
     waiting: dict[int, str] = {}
     for item in sorted(queue, key=lambda item: item.order):
@@ -75,7 +77,7 @@ def place(
         if placement is None:
             waiting.update(dict.fromkeys(item.run_ids, reason or _lack(item, free)))
             if not reason:
-                blocked[item.simulated] = item
+                blocked[item.simulated, item.pool] = item
             continue
         placements.append(placement)
         free[placement.node] = _taken(free[placement.node], placement)
@@ -85,14 +87,19 @@ def place(
 
 
 def _reason_before_looking(
-    item: QueueItem, free: Mapping[str, FreeNode], left: Mapping[int, int], blocked: Mapping[bool, QueueItem]
+    item: QueueItem,
+    free: Mapping[str, FreeNode],
+    left: Mapping[int, int],
+    blocked: Mapping[tuple[bool, str], QueueItem],
 ) -> str:
     if left.get(item.experiment_id, 1) < 1:
         return "waits for another run of its experiment to end (max_parallel)"
     if not any(_could_ever_hold(node, item) for node in free.values()):
         return f"no node could ever hold it: it needs {_needs(item)}"
-    if item.simulated in blocked:
-        return f"waits behind run {blocked[item.simulated].run_ids[0]}, which is ahead in the queue"
+    if (item.simulated, item.pool) in blocked:
+        return (
+            f"waits behind run {blocked[item.simulated, item.pool].run_ids[0]}, which is ahead in the queue"
+        )
     return ""
 
 
@@ -119,6 +126,7 @@ def _fragments(node: FreeNode, item: QueueItem) -> int:
 def _holds(node: FreeNode, item: QueueItem) -> bool:
     return (
         node.simulated == item.simulated
+        and node.pool == item.pool
         and node.host_memory_mib >= item.host_memory_mib
         and node.cpu_threads >= item.cpu_threads
         and _fragments(node, item) >= 0

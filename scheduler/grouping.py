@@ -31,6 +31,7 @@ class EligibleRun:
     host_memory_mib: int
     cpu_threads: int
     avoided_node: str
+    pool: str = ""
 
 
 BaseOfExperiment = tuple[int, int | None]  # experiment, base model
@@ -49,7 +50,8 @@ def decide(
     bases = {
         run.run_id: (run.experiment_id, run.base_model_id) for run in runs if run.kind is RunKind.FINETUNE
     }
-    started = {bases[i] for p in place(others).placements for i in p.item.run_ids if i in bases}
+    trained = place(others).placements if evaluations else ()
+    started = {bases[i] for p in trained for i in p.item.run_ids if i in bases}
     held = {run.run_id: reason for run in evaluations if (reason := _held(run, training, started, now))}
     free = [run for run in evaluations if run.run_id not in held]
     decision = place(others + [_item(group) for group in _sharing(free)])
@@ -70,7 +72,14 @@ def _held(
 def _sharing(evaluations: Iterable[EligibleRun]) -> list[list[EligibleRun]]:
     groups: dict[tuple[object, ...], list[EligibleRun]] = defaultdict(list)
     for run in evaluations:
-        needs = (run.devices, run.device_memory_mib, run.host_memory_mib, run.cpu_threads, run.priority)
+        needs = (
+            run.devices,
+            run.device_memory_mib,
+            run.host_memory_mib,
+            run.cpu_threads,
+            run.priority,
+            run.pool,
+        )
         groups[run.experiment_id, run.engine_key, *needs].append(run)
     return list(groups.values())
 
@@ -88,4 +97,5 @@ def _item(group: list[EligibleRun]) -> QueueItem:
         cpu_threads=first.cpu_threads,
         simulated=first.kind is RunKind.SIMULATED,
         avoided_node=first.avoided_node,
+        pool=first.pool,
     )

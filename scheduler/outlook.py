@@ -190,6 +190,7 @@ def _queued_ahead() -> dict[int, _Waiting]:
                 host_memory_mib=run.host_memory_mib,
                 cpu_threads=run.cpu_threads,
                 simulated=run.kind is RunKind.SIMULATED,
+                pool=run.pool,
             ),
             seconds=seconds.get(run.run_id, math.inf),
             after=dependent.get(run.run_id),

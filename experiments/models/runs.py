@@ -42,6 +42,9 @@ class Run(models.Model):
     cpu_threads = models.PositiveIntegerField(default=1)
     limit_seconds = models.PositiveIntegerField()
     priority = models.IntegerField(default=0)
+    pool = models.CharField(
+        max_length=100, blank=True, default="", help_text="Goes to nodes of this pool only."
+    )
 
     state = models.CharField(
         max_length=12, choices=[(s.value, s.value) for s in RunState], default=RunState.PLANNED
