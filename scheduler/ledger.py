@@ -53,11 +53,14 @@ class Ledger:
             },
             nodes={row.name: row for row in _in_order(nodes)},
             devices={
-                pk: HeldDevice(*row)
-                for pk, *row in _in_order(devices).values_list("pk", "memory_mib", "allocated_mib")
+                pk: HeldDevice(memory_mib, allocated_mib)
+                for pk, memory_mib, allocated_mib in _in_order(devices).values_list(
+                    "pk", "memory_mib", "allocated_mib"
+                )
             },
             runs={
-                pk: QueuedRun(*row) for pk, *row in _in_order(runs).values_list("pk", "name", "limit_seconds")
+                pk: QueuedRun(name, limit)
+                for pk, name, limit in _in_order(runs).values_list("pk", "name", "limit_seconds")
             },
         )
 
