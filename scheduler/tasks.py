@@ -52,6 +52,11 @@ def learn(**_: Any) -> None:
         connection.close()
 
 
+def wake_tickers() -> None:
+    """Have the control worker look now; without a broker it looks in a moment."""
+    _announcer.submit(_wake_tickers)
+
+
 def send_attach(job: Job) -> None:
     """Tell the node's worker about a job, without waiting for the broker."""
     if job.node.is_simulated:
@@ -60,6 +65,13 @@ def send_attach(job: Job) -> None:
     lease = job.leases.order_by("device__index").select_related("device").first()
     index = 0 if lease is None else lease.device.index
     _announcer.submit(_announce, job.pk, f"gpu.{job.node.name}.{index}", f"{job.experiment.name}/{job.title}")
+
+
+def _wake_tickers() -> None:
+    try:
+        tick.apply_async()
+    except (OperationalError, OSError) as error:
+        log.warning("the ticker is not woken, the broker is away: %s", error)
 
 
 def _wake_later(node: str) -> None:
