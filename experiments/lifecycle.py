@@ -41,7 +41,8 @@ def approve(*, experiment: Experiment, user: AbstractUser | None, now: datetime)
 @transaction.atomic
 def queue(*, run_ids: Iterable[int], now: datetime) -> int:
     """PLANNED -> QUEUED for runs that join an experiment which goes on already; returns how many."""
-    runs = Run.objects.filter(pk__in=list(run_ids), cell__experiment__approved_at__isnull=False)
+    approved = Run.objects.filter(pk__in=list(run_ids), cell__experiment__approved_at__isnull=False)
+    runs = Run.objects.filter(pk__in=list(approved.values_list("pk", flat=True)))  # locks no experiment
     runs.filter(depends_on__isnull=True).update(ready_at=now)
     return _move(runs, RunState.PLANNED, RunState.QUEUED, now, queued_at=now)
 
