@@ -12,7 +12,7 @@ from typing import Any
 
 from django.contrib.auth.models import AbstractUser
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Subquery
 
 from experiments.models import Experiment, Run, RunEvent
 from experiments.models.runs import RunQuerySet
@@ -38,8 +38,26 @@ def approve(*, experiment: Experiment, user: AbstractUser | None, now: datetime)
     return _move(runs, RunState.PLANNED, RunState.QUEUED, now, queued_at=now)
 
 
-def start(*, run_ids: Iterable[int], job_id: int, directory: str, now: datetime) -> int:
-    """QUEUED -> RUNNING under the fencing token of a job; returns how many runs it moved."""
+@transaction.atomic
+def queue(*, run_ids: Iterable[int], now: datetime) -> int:
+    """PLANNED -> QUEUED for runs that join an experiment which goes on already; returns how many."""
+    approved = Run.objects.filter(pk__in=list(run_ids), cell__experiment__approved_at__isnull=False)
+    runs = Run.objects.filter(pk__in=list(approved.values_list("pk", flat=True)))  # locks no experiment
+    _make_ready(runs.filter(depends_on__isnull=True), now)
+    return _move(runs, RunState.PLANNED, RunState.QUEUED, now, queued_at=now)
+
+
+def start(
+    *,
+    run_ids: Iterable[int],
+    job_id: int | Subquery,
+    directory: str | Subquery,
+    now: datetime,
+) -> int:
+    """QUEUED -> RUNNING under the fencing token of a job; returns how many runs it moved.
+
+    For runs of several jobs, a subquery finds the job and the directory of each.
+    """
     runs = Run.objects.filter(pk__in=list(run_ids), cancel_requested_at__isnull=True)
     return _move(
         runs,
@@ -53,6 +71,18 @@ def start(*, run_ids: Iterable[int], job_id: int, directory: str, now: datetime)
         reason="",  # of an earlier launch; the events keep it
         message="",
     )
+
+
+@transaction.atomic
+def succeed(*, job_of: Mapping[int, int], now: datetime) -> set[int]:
+    """End runs that succeeded, each as its job (run id -> job id) verified it; returns those that it ended."""
+    running = Run.objects.filter(pk__in=job_of, state=RunState.RUNNING).select_for_update()
+    tokens = running.values_list("pk", "fencing_token")
+    ids = {run_id for run_id, token in tokens if token == job_of[run_id]}
+    told = {"reason": "", "message": "", "log_tail": "", "finished_at": now}
+    _move(Run.objects.filter(pk__in=ids), RunState.RUNNING, RunState.SUCCEEDED, now, **told)
+    _make_ready(Run.objects.filter(depends_on__in=ids), now)
+    return ids
 
 
 @transaction.atomic
@@ -194,6 +224,7 @@ def _move(runs: RunQuerySet, leaving: RunState, entering: RunState, now: datetim
 
 
 def _record(run_ids: list[int], state: RunState, values: Mapping[str, Any], now: datetime) -> None:
+    jobs = _tokens(run_ids, values.get("fencing_token"))
     RunEvent.objects.bulk_create(
         RunEvent(
             run_id=run_id,
@@ -201,7 +232,14 @@ def _record(run_ids: list[int], state: RunState, values: Mapping[str, Any], now:
             state=state,
             reason=values.get("reason", ""),
             message=values.get("message", ""),
-            job_id=values.get("fencing_token"),
+            job_id=jobs.get(run_id),
         )
         for run_id in run_ids
     )
+
+
+def _tokens(run_ids: list[int], token: int | Subquery | None) -> dict[int, int | None]:
+    """The job that each run was moved under."""
+    if not isinstance(token, Subquery):
+        return dict.fromkeys(run_ids, token)
+    return dict(Run.objects.filter(pk__in=run_ids).values_list("pk", "fencing_token"))

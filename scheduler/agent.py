@@ -6,6 +6,7 @@ and written when it is back.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 
@@ -15,7 +16,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from experiments.states import OPEN_JOB_STATES, JobState
-from scheduler import inventory, watching
+from scheduler import dispatch, inventory, watching
 from scheduler.dispatch import paths_of, request_tick
 from scheduler.inventory import NodeReading
 from scheduler.launchers.base import Adoption, ExitRecord, Launcher
@@ -24,6 +25,8 @@ from scheduler.models import Job, Node
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS = 1.0
+INSPECT_EVERY_SECONDS = 0.25  # for what people asked of jobs, and what shared engines have finished
+BATCH = 64  # of jobs that are ended in a transaction
 RENEW_EVERY_SECONDS = 5.0
 _ATTACH_LOOK_SECONDS = 30.0
 
@@ -40,6 +43,7 @@ class Agent(threading.Thread):
         self._to_launch: list[Job] = []
         self._attached: dict[int, threading.Event] = {}
         self._renewed_at: datetime | None = None
+        self._inspect_at = 0.0  # monotonic
         self._node = Node(name=reading.name)
 
     def run(self) -> None:
@@ -63,12 +67,11 @@ class Agent(threading.Thread):
         if not self._opened:
             self._open()
         self._unsaved += self._launcher.wait(timeout_seconds=0 if self._to_launch else timeout_seconds)
-        now = timezone.now()
-        self._end(now)
-        self._launch(now)
-        watching.cancel_requested(node=self._node, launcher=self._launcher, now=now)
-        self._settle(now)
-        self._renew(now)
+        if self._end():
+            self._refill()
+        self._launch()
+        self._inspect()
+        self._renew(timezone.now())
 
     def wake(self) -> None:
         self._launcher.wake()
@@ -119,21 +122,44 @@ class Agent(threading.Thread):
             self._launcher.cancel(job_id=job.pk)
         self._send(job)
 
-    def _launch(self, now: datetime) -> None:
-        self._to_launch += watching.claim(node=self._node, now=now)
-        while self._to_launch:
-            watching.launch(job=self._to_launch[0], launcher=self._launcher, now=now)
-            self._to_launch.pop(0)
+    def _launch(self) -> None:
+        self._to_launch += watching.claim(node=self._node, now=timezone.now())
+        while batch := self._to_launch[:BATCH]:
+            watching.launch_all(jobs=batch, launcher=self._launcher, now=timezone.now())
+            del self._to_launch[: len(batch)]
 
-    def _end(self, now: datetime) -> None:
-        while self._unsaved:
-            record = self._unsaved[0]
-            job = Job.objects.select_related("experiment", "node").filter(pk=record.job_id).first()
-            if job is not None:
-                watching.end(job=job, record=record, now=now)
-            self._unsaved.pop(0)
-            if event := self._attached.get(record.job_id):
-                event.set()
+    def _end(self) -> bool:
+        """Whether anything ended."""
+        ended = bool(self._unsaved)
+        while batch := self._unsaved[:BATCH]:
+            watching.end_all(records=batch, now=timezone.now())
+            del self._unsaved[: len(batch)]
+            for record in batch:
+                if event := self._attached.get(record.job_id):
+                    event.set()
+        return ended
+
+    def _refill(self) -> None:
+        """Tick at once for what has just been freed: no message, and no other process, is waited for.
+
+        The request that the ending made stays for the ticker, which serves other pools, and this one if the agent dies.
+        """
+        dispatch.tick(
+            now=timezone.now(), send=self._announce, pool=self._node.pool, most=dispatch.MOST_LOOKED_AT
+        )
+
+    def _announce(self, job: Job) -> None:
+        """What was placed here needs no wake-up, but on a real node its mirror for those who watch the broker."""
+        if job.node_id != self._node.pk or not self._node.is_simulated:
+            self._send(job)
+
+    def _inspect(self) -> None:
+        if time.monotonic() < self._inspect_at:
+            return
+        now = timezone.now()
+        watching.cancel_requested(node=self._node, launcher=self._launcher, now=now)
+        self._settle(now)
+        self._inspect_at = time.monotonic() + INSPECT_EVERY_SECONDS
 
     def _settle(self, now: datetime) -> None:
         running = Job.objects.filter(node=self._node, state=JobState.RUNNING, launches__run__kind="evaluate")

@@ -1,11 +1,16 @@
-"""The end of a job: its row, its runs, and everything that it held, in one transaction."""
+"""The end of jobs: their rows, their runs, and everything that they held, a batch in one transaction.
 
-from collections.abc import Mapping
-from dataclasses import replace
-from datetime import datetime
+What it locks, it locks in the order of scheduler.applying: experiments, nodes, devices, runs.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Case, DateTimeField, F, Value, When
 
 from experiments import lifecycle
 from experiments.models import Experiment
@@ -15,27 +20,44 @@ from scheduler.dispatch import request_tick
 from scheduler.launchers.base import ExitRecord
 from scheduler.models import Device, Job, Launch, Lease, Node
 
+_SUCCEEDED = Outcome(succeeded=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedJob:
+    """A job whose whole tree is gone, with the outcome of each run; `record` is None if it was never launched."""
+
+    job: Job
+    record: ExitRecord | None
+    outcomes: Mapping[int, Outcome]
+    log_tail: str = ""
+
 
 @transaction.atomic
+def end_jobs(*, ended: Sequence[EndedJob], now: datetime) -> set[int]:
+    """End jobs; returns the ids of those that had not ended already.
+
+    Devices with processes that could not be killed are quarantined rather than given to the next job.
+    """
+    still_open = Job.objects.filter(pk__in=[end.job.pk for end in ended], state__in=OPEN_JOB_STATES)
+    ids = set(still_open.order_by("pk").select_for_update().values_list("pk", flat=True))
+    ending = [end for end in ended if end.job.pk in ids]
+    if not ending:
+        return ids
+    _write_rows(ending, now)
+    _release(ending, now)
+    _finish_runs(ending, now)
+    Launch.objects.filter(job__in=ids).update(is_open=False)
+    request_tick()
+    return ids
+
+
 def end_job(
     *, job: Job, record: ExitRecord | None, outcomes: Mapping[int, Outcome], log_tail: str, now: datetime
 ) -> bool:
-    """End a job whose whole tree is gone, with the outcome of each run; False if it had ended already.
-
-    `record` is None for a job that was never launched. Devices with processes that could not be killed are
-    quarantined rather than given to the next job.
-    """
-    ended = Job.objects.filter(pk=job.pk, state__in=OPEN_JOB_STATES).update(
-        state=JobState.ENDED, ended_at=now, **_of_record(record)
-    )
-    if not ended:
-        return False
-    for run_id, outcome in outcomes.items():
-        finish_run(job=job, run_id=run_id, outcome=outcome, log_tail=log_tail, now=now)
-    Launch.objects.filter(job=job).update(is_open=False)
-    _release(job, record, now)
-    request_tick()
-    return True
+    """End one job; False if it had ended already."""
+    ended = EndedJob(job=job, record=record, outcomes=outcomes, log_tail=log_tail)
+    return job.pk in end_jobs(ended=[ended], now=now)
 
 
 @transaction.atomic
@@ -52,9 +74,30 @@ def finish_run(*, job: Job, run_id: int, outcome: Outcome, log_tail: str, now: d
     )
 
 
+def _finish_runs(ending: Iterable[EndedJob], now: datetime) -> None:
+    """Those that succeeded are one batch; every other ending may have its own policy."""
+    outcomes = [(end, run_id, outcome) for end in ending for run_id, outcome in end.outcomes.items()]
+    succeeded = {run_id: end.job.pk for end, run_id, outcome in outcomes if outcome == _SUCCEEDED}
+    if succeeded:
+        lifecycle.succeed(job_of=succeeded, now=now)
+    for end, run_id, outcome in outcomes:
+        if run_id not in succeeded:
+            finish_run(job=end.job, run_id=run_id, outcome=outcome, log_tail=end.log_tail, now=now)
+
+
 def _storable(text: str) -> str:
     """PostgreSQL takes no NUL in a text, and a log may hold one."""
     return text.replace("\0", "\ufffd")
+
+
+def _write_rows(ending: Iterable[EndedJob], now: datetime) -> None:
+    """Jobs that ended alike are one update; when their processes ended is each one's own."""
+    alike: dict[tuple[tuple[str, object], ...], list[EndedJob]] = defaultdict(list)
+    for end in ending:
+        alike[tuple(_of_record(end.record).items())].append(end)
+    for facts, same in alike.items():
+        jobs = Job.objects.filter(pk__in=[end.job.pk for end in same])
+        jobs.update(state=JobState.ENDED, **dict(facts), **_times(same, now))
 
 
 def _of_record(record: ExitRecord | None) -> dict[str, object]:
@@ -70,17 +113,49 @@ def _of_record(record: ExitRecord | None) -> dict[str, object]:
     }
 
 
-def _release(job: Job, record: ExitRecord | None, now: datetime) -> None:
-    for lease in Lease.objects.filter(job=job, released_at__isnull=True):
-        Device.objects.filter(pk=lease.device_id).update(allocated_mib=F("allocated_mib") - lease.memory_mib)
-    if record and record.unkillable_pids:
-        _quarantine(job, record.unkillable_pids)
-    Lease.objects.filter(job=job, released_at__isnull=True).update(released_at=now)
-    Node.objects.filter(pk=job.node_id).update(
-        allocated_host_memory_mib=F("allocated_host_memory_mib") - job.host_memory_mib,
-        allocated_cpu_threads=F("allocated_cpu_threads") - job.cpu_threads,
-    )
-    Experiment.objects.filter(pk=job.experiment_id).update(open_jobs=F("open_jobs") - 1)
+def _times(same: Sequence[EndedJob], now: datetime) -> dict[str, Any]:
+    """As the supervisors' records have them, which is before anybody had looked."""
+    records = {end.job.pk: end.record for end in same if end.record is not None}
+    if not records:
+        return {"ended_at": now}
+    started = {pk: datetime.fromtimestamp(record.started_at, UTC) for pk, record in records.items()}
+    ended = {pk: datetime.fromtimestamp(record.ended_at, UTC) for pk, record in records.items()}
+    return {"started_at": _each(started), "ended_at": _each(ended)}
+
+
+def _each(values: Mapping[int, datetime]) -> Case:
+    whens = [When(pk=pk, then=Value(value)) for pk, value in values.items()]
+    return Case(*whens, output_field=DateTimeField())
+
+
+def _release(ending: Sequence[EndedJob], now: datetime) -> None:
+    for experiment_id, jobs in sorted(Counter(end.job.experiment_id for end in ending).items()):
+        Experiment.objects.filter(pk=experiment_id).update(open_jobs=F("open_jobs") - jobs)
+    for node_id in sorted({end.job.node_id for end in ending}):
+        jobs_here = [end.job for end in ending if end.job.node_id == node_id]
+        Node.objects.filter(pk=node_id).update(
+            allocated_host_memory_mib=F("allocated_host_memory_mib")
+            - sum(job.host_memory_mib for job in jobs_here),
+            allocated_cpu_threads=F("allocated_cpu_threads") - sum(job.cpu_threads for job in jobs_here),
+        )
+    _release_devices(ending, now)
+
+
+def _release_devices(ending: Sequence[EndedJob], now: datetime) -> None:
+    leases = Lease.objects.filter(job__in=[end.job.pk for end in ending], released_at__isnull=True)
+    held: Counter[int] = Counter()
+    for device_id, memory_mib in leases.values_list("device_id", "memory_mib"):
+        held[device_id] += memory_mib
+    alike: dict[int, list[int]] = defaultdict(list)
+    for device_id, memory_mib in held.items():
+        alike[memory_mib].append(device_id)
+    list(Device.objects.filter(pk__in=held).order_by("pk").select_for_update().values_list("pk"))
+    for memory_mib, device_ids in alike.items():
+        Device.objects.filter(pk__in=device_ids).update(allocated_mib=F("allocated_mib") - memory_mib)
+    for end in ending:
+        if end.record and end.record.unkillable_pids:
+            _quarantine(end.job, end.record.unkillable_pids)
+    leases.update(released_at=now)
 
 
 def _quarantine(job: Job, pids: tuple[int, ...]) -> None:

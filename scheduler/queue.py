@@ -1,6 +1,6 @@
 """Reading the queue and what is free, without a lock, for one decision."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,13 +9,14 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Coalesce
 
 from experiments.models import Experiment, Run
+from experiments.models.runs import RunQuerySet
 from experiments.states import OPEN_JOB_STATES, RunKind, RunState
 from scheduler import grouping
 from scheduler.allocation import Decision, FreeDevice, FreeNode, QueueItem, Running, place
 from scheduler.grouping import EligibleRun
 from scheduler.models import Device, Job, Lease, Node
 
-LOOKED_AT = 1000  # of a pool's queue, in its order: what is further behind hardly starts now
+LOOKED_AT = 1000  # of the queue, when people ask why it waits
 
 _COLUMNS = (
     "id",
@@ -34,42 +35,38 @@ _COLUMNS = (
     "limit_seconds",
     "avoided_node",
 )
+_DEVICE_COLUMNS = ("id", "index", "memory_mib", "allocated_mib", "state")
+_JOB_COLUMNS = (
+    "pk",
+    "node__name",
+    "host_memory_mib",
+    "cpu_threads",
+    "limit_seconds",
+    "started_at",
+    "placed_at",
+)
 
 
-def decide(*, now: datetime, looked_at: int = LOOKED_AT) -> Decision:
-    """What would start now, and why the other queued runs wait: of those that are looked at, the first of each pool."""
-    nodes, windows, running = free_nodes(), open_windows(), running_by_job(now=now)
+def decide(*, now: datetime, pool: str | None = None, most: int | None = None) -> Decision:
+    """What would start now, and why the other queued runs wait; of one pool, where it is named.
+
+    With `most`, only so many runs of a pool are looked at, none whose experiment has no window left and none of a
+    pool without a free device: what a tick can afford however deep the queue is. Then it says nothing of the others.
+    """
+    nodes = free_nodes(pool=pool)
+    runs = eligible_runs() if most is None else _front(nodes, most)
+    windows = open_windows() if most is None else _windows_of({run.experiment_id for run in runs})
+    running = running_by_job(now=now, pool=pool) if runs else {}
 
     def place_here(items: list[QueueItem]) -> Decision:
         return place(items, nodes, windows, running.values(), now.timestamp())
 
-    return grouping.decide(
-        runs=eligible_runs(looked_at=looked_at), training=_training(), now=now.timestamp(), place=place_here
-    )
+    return grouping.decide(runs=runs, training=_training(), now=now.timestamp(), place=place_here)
 
 
-def eligible_runs(*, looked_at: int = LOOKED_AT) -> list[EligibleRun]:
-    """What waits for devices only, the first of each pool. What its window holds takes no place among them."""
-    ready = Q(depends_on__isnull=True) | Q(depends_on__state=RunState.SUCCEEDED)
-    runs = Run.objects.queued().filter(ready, cancel_requested_at__isnull=True, turn_at__isnull=False)
-    open_to_more = runs.filter(cell__experiment__open_jobs__lt=F("cell__experiment__max_parallel"))
-    found = [_eligible(row) for part in _pools(open_to_more) for row in _first(part, looked_at)]
-    left = looked_at - len(found)
-    held = runs.filter(cell__experiment__open_jobs__gte=F("cell__experiment__max_parallel"))
-    return found + [_eligible(row) for row in (_first(held, left) if left > 0 else [])]
-
-
-def _pools(runs: QuerySet[Run]) -> Iterable[QuerySet[Run]]:
-    """One query where there is one pool only."""
-    pools = set(Node.objects.values_list("pool", flat=True)) | {""}
-    if len(pools) == 1:
-        return [runs]
-    known = [runs.filter(pool=pool) for pool in pools]
-    return [*known, runs.exclude(pool__in=pools)]
-
-
-def _first(runs: QuerySet[Run], count: int) -> Iterable[tuple[Any, ...]]:
-    return runs.order_by("turn_at", "id").values_list(*_COLUMNS)[:count]
+def eligible_runs() -> list[EligibleRun]:
+    """What waits for nothing but devices, the first of the queue."""
+    return [_eligible(row) for row in _ready().values_list(*_COLUMNS)[:LOOKED_AT]]
 
 
 def queued_runs() -> list[EligibleRun]:
@@ -83,56 +80,65 @@ def queued_runs() -> list[EligibleRun]:
     return [_eligible(row) for row in arrived.values_list(*columns)]
 
 
-def free_nodes() -> list[FreeNode]:
+def free_nodes(*, pool: str | None = None) -> list[FreeNode]:
     """Nodes that have an agent, with all their devices; what is drained is there and not offered."""
-    nodes = {node.pk: node for node in Node.objects.filter(session_renewed_at__isnull=False)}
+    nodes = Node.objects.filter(session_renewed_at__isnull=False)
+    if pool is not None:
+        nodes = nodes.filter(pool=pool)
+    by_id = {node.pk: node for node in nodes}
     devices: dict[int, list[FreeDevice]] = {}
-    for device in Device.objects.filter(node__in=nodes).exclude(state=Device.State.GONE).order_by("index"):
-        devices.setdefault(device.node_id, []).append(_free_device(device, nodes[device.node_id]))
-    return [_free_node(node, devices.get(pk, [])) for pk, node in nodes.items()]
+    there = Device.objects.filter(node__in=by_id).exclude(state=Device.State.GONE).order_by("index")
+    for node_id, *row in there.values_list("node_id", *_DEVICE_COLUMNS):
+        devices.setdefault(node_id, []).append(_free_device(by_id[node_id], *row))
+    return [_free_node(node, devices.get(pk, [])) for pk, node in by_id.items()]
 
 
-def running_by_job(*, now: datetime) -> dict[int, Running]:
+def running_by_job(*, now: datetime, pool: str | None = None) -> dict[int, Running]:
     """What open jobs hold, and when their limits end them at the latest."""
     jobs = Job.objects.filter(state__in=OPEN_JOB_STATES).order_by()
-    held = _held_mib()
-    columns = (
-        "pk",
-        "node__name",
-        "host_memory_mib",
-        "cpu_threads",
-        "limit_seconds",
-        "started_at",
-        "placed_at",
-    )
-    return {
-        pk: Running(
-            node=node,
-            device_mib=held.get(pk, {}),
-            host_memory_mib=host_mib,
-            cpu_threads=threads,
-            ends_at=max(
-                now, (started or placed) + timedelta(seconds=limit + settings.GRACE_SECONDS)
-            ).timestamp(),
-        )
-        for pk, node, host_mib, threads, limit, started, placed in jobs.values_list(*columns)
-    }
-
-
-def _held_mib() -> Mapping[int, dict[int, int]]:
-    """Job -> device -> MiB."""
-    held: dict[int, dict[int, int]] = {}
     leases = Lease.objects.filter(released_at__isnull=True).order_by()
+    if pool is not None:
+        jobs, leases = jobs.filter(node__pool=pool), leases.filter(job__node__pool=pool)
+    held: dict[int, dict[int, int]] = {}
     for job_id, device_id, memory_mib in leases.values_list("job_id", "device_id", "memory_mib"):
         held.setdefault(job_id, {})[device_id] = memory_mib
-    return held
+    return {row[0]: _running(row, held.get(row[0], {}), now) for row in jobs.values_list(*_JOB_COLUMNS)}
+
+
+def _running(row: tuple[Any, ...], held_mib: Mapping[int, int], now: datetime) -> Running:
+    _, node, host_mib, threads, limit, started, placed = row
+    ends_at = (started or placed) + timedelta(seconds=limit + settings.GRACE_SECONDS)
+    return Running(
+        node=node,
+        device_mib=held_mib,
+        host_memory_mib=host_mib,
+        cpu_threads=threads,
+        ends_at=max(now, ends_at).timestamp(),
+    )
 
 
 def open_windows() -> dict[int, int]:
-    approved = Experiment.objects.filter(approved_at__isnull=False, cells__runs__state=RunState.QUEUED)
-    return dict(
-        approved.values_list("id").annotate(left=F("max_parallel") - F("open_jobs")).values_list("id", "left")
-    )
+    return _windows_of(Run.objects.queued().values("cell__experiment_id"))
+
+
+def _windows_of(experiment_ids: Collection[int] | QuerySet[Any, Any]) -> dict[int, int]:
+    approved = Experiment.objects.filter(approved_at__isnull=False, pk__in=experiment_ids)
+    columns = ("id", "max_parallel", "open_jobs")
+    return {pk: most - open_jobs for pk, most, open_jobs in approved.values_list(*columns)}
+
+
+def _ready() -> RunQuerySet:
+    ready = Q(depends_on__isnull=True) | Q(depends_on__state=RunState.SUCCEEDED)
+    runs = Run.objects.queued().filter(ready, cancel_requested_at__isnull=True, turn_at__isnull=False)
+    return runs.order_by("turn_at", "id")
+
+
+def _front(nodes: Iterable[FreeNode], most: int) -> list[EligibleRun]:
+    """The first so many runs of every pool that has something free."""
+    closed = list(Experiment.objects.filter(open_jobs__gte=F("max_parallel")).values_list("pk", flat=True))
+    runs = _ready().exclude(cell__experiment_id__in=closed)
+    pools = sorted({node.pool for node in nodes if any(device.free_mib for device in node.devices)})
+    return [_eligible(row) for pool in pools for row in runs.filter(pool=pool).values_list(*_COLUMNS)[:most]]
 
 
 def _training() -> frozenset[grouping.BaseOfExperiment]:
@@ -176,14 +182,16 @@ def _eligible(row: tuple[Any, ...]) -> EligibleRun:
     )
 
 
-def _free_device(device: Device, node: Node) -> FreeDevice:
+def _free_device(
+    node: Node, device_id: int, index: int, memory_mib: int, allocated_mib: int, state: str
+) -> FreeDevice:
     return FreeDevice(
-        id=device.pk,
+        id=device_id,
         node=node.name,
-        index=device.index,
-        memory_mib=device.memory_mib,
-        free_mib=device.memory_mib - device.allocated_mib,
-        is_offered=device.state == Device.State.AVAILABLE and not node.is_draining,
+        index=index,
+        memory_mib=memory_mib,
+        free_mib=memory_mib - allocated_mib,
+        is_offered=state == Device.State.AVAILABLE and not node.is_draining,
     )
 
 

@@ -63,6 +63,11 @@ def attach(job_id: int) -> None:
         _agents[name].attach(job_id)
 
 
+def wake(node: str) -> None:
+    if node in _agents:
+        _agents[node].wake()
+
+
 def wake_tickers() -> None:
     for ticker in _tickers:
         ticker.wake()

@@ -18,6 +18,7 @@ from scheduler.models import Job
 log = logging.getLogger(__name__)
 
 _learning = Lock()  # once at a time is enough: what came in between is seen by the next
+_to_wake: set[str] = set()  # nodes whose message has not gone out
 _announcer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="announcer")
 
 
@@ -26,6 +27,12 @@ def attach(*, job_id: int, **_: Any) -> None:
     """Run as long as the job does, so that Flower shows it under its run's name."""
     residents.attach(job_id)
     connection.close()
+
+
+@shared_task
+def look(*, node: str, **_: Any) -> None:
+    """Jobs were placed on a simulated node, which mirrors none of them."""
+    residents.wake(node)
 
 
 @shared_task
@@ -45,11 +52,41 @@ def learn(**_: Any) -> None:
         connection.close()
 
 
+def wake_tickers() -> None:
+    """Have the control worker look now; without a broker it looks in a moment."""
+    _announcer.submit(_wake_tickers)
+
+
 def send_attach(job: Job) -> None:
     """Tell the node's worker about a job, without waiting for the broker."""
+    if job.node.is_simulated:
+        _wake_later(job.node.name)
+        return
     lease = job.leases.order_by("device__index").select_related("device").first()
-    index = 0 if job.node.is_simulated or lease is None else lease.device.index
+    index = 0 if lease is None else lease.device.index
     _announcer.submit(_announce, job.pk, f"gpu.{job.node.name}.{index}", f"{job.experiment.name}/{job.title}")
+
+
+def _wake_tickers() -> None:
+    try:
+        tick.apply_async()
+    except (OperationalError, OSError) as error:
+        log.warning("the ticker is not woken, the broker is away: %s", error)
+
+
+def _wake_later(node: str) -> None:
+    """One message for all that is placed on a node until it goes out."""
+    if node not in _to_wake:
+        _to_wake.add(node)
+        _announcer.submit(_wake, node)
+
+
+def _wake(node: str) -> None:
+    _to_wake.discard(node)
+    try:
+        look.apply_async(kwargs={"node": node}, queue=f"gpu.{node}.0")
+    except (OperationalError, OSError) as error:
+        log.warning("node %s is not woken, the broker is away: %s", node, error)
 
 
 def _announce(job_id: int, queue: str, name: str) -> None:

@@ -2,12 +2,12 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
 from experiments import harvest
 from experiments.conditions import software_of
@@ -18,9 +18,10 @@ from experiments.specs import SimulatedSpec
 from experiments.states import OPEN_JOB_STATES, FinishReason, JobState
 from experiments.torchtune_builders import UnsupportedModel
 from scheduler import ending
+from scheduler.ending import EndedJob
 from scheduler.launchers.base import ExitRecord, Launcher, LaunchRequest
 from scheduler.models import Job, Node
-from scheduler.placed import placed_job, program_of
+from scheduler.placed import placed_job, placed_jobs, program_of
 from scheduler.programs.base import Command, PlacedJob, Surroundings, Verdict, failed
 from scheduler.programs.environment import ml_versions
 
@@ -37,41 +38,54 @@ def surroundings() -> Surroundings:
 
 def claim(*, node: Node, now: datetime) -> list[Job]:
     """PLACED -> CLAIMED for all that was placed here."""
+    placed = Job.objects.filter(node=node, state=JobState.PLACED)
+    if not placed.exists():  # no transaction for nothing: SQLite has one writer
+        return []
     with transaction.atomic():
-        placed = Job.objects.filter(node=node, state=JobState.PLACED).select_for_update()
-        ids = list(placed.values_list("pk", flat=True))
-        if not ids:
-            return []
+        ids = list(placed.order_by("pk").select_for_update().values_list("pk", flat=True))
         Job.objects.filter(pk__in=ids, state=JobState.PLACED).update(state=JobState.CLAIMED, claimed_at=now)
     return list(Job.objects.filter(pk__in=ids).select_related("experiment", "node"))
 
 
 def launch(*, job: Job, launcher: Launcher, now: datetime) -> bool:
     """CLAIMED -> RUNNING. A job that cannot be prepared or started ends with the reason; then it is False."""
-    placed = placed_job(job)
-    try:
-        command = program_of(placed).prepare(placed, surroundings())
-        _write_files(placed, command)
-        launcher.submit(_request(job, placed, command))
-    except Exception as error:  # a model's files may hold anything, and must not end the agent
-        log.warning("job %s could not be launched: %s", job.pk, error)
-        verdict = failed(_launch_reason(error), f"{error}")
-        outcomes = {run.run_id: verdict.outcome for run in placed.runs}
-        ending.end_job(job=job, record=None, outcomes=outcomes, log_tail="", now=now)
-        return False
-    Job.objects.filter(pk=job.pk, state=JobState.CLAIMED).update(state=JobState.RUNNING, started_at=now)
-    Run.objects.filter(launches__job=job, fencing_token=job.pk).update(started_at=now)
-    return True
+    return job.pk in launch_all(jobs=[job], launcher=launcher, now=now)
+
+
+def launch_all(*, jobs: Sequence[Job], launcher: Launcher, now: datetime) -> set[int]:
+    """The same for many, whose rows are read and written at once; returns the ids of those that run."""
+    pairs = list(zip(jobs, placed_jobs(jobs), strict=True))
+    failures = {job.pk: error for job, placed in pairs if (error := _submit(job, placed, launcher))}
+    launched = [job.pk for job in jobs if job.pk not in failures]
+    runs = [run.run_id for job, placed in pairs if job.pk not in failures for run in placed.runs]
+    Job.objects.filter(pk__in=launched, state=JobState.CLAIMED).update(state=JobState.RUNNING, started_at=now)
+    Run.objects.filter(pk__in=runs, fencing_token__in=launched).update(started_at=now)
+    for job, placed in pairs:
+        if job.pk in failures:
+            _end_unlaunched(job, placed, failures[job.pk], now)
+    return set(launched)
 
 
 def end(*, job: Job, record: ExitRecord, now: datetime) -> None:
     """Verify what an ended job left behind, keep what was measured, and end its row."""
-    placed = placed_job(job)
-    verdicts = _verified(placed, record) if placed.runs else {}
-    _harvest(job, placed, verdicts, now)
-    tail = file_tail(placed.paths.log, LOG_TAIL_LINES)
-    outcomes = {run_id: verdict.outcome for run_id, verdict in verdicts.items()}
-    ending.end_job(job=job, record=record, outcomes=outcomes, log_tail=tail, now=now)
+    end_all(records=[record], now=now)
+
+
+def end_all(*, records: Sequence[ExitRecord], now: datetime) -> None:
+    """The same for many at once. A job whose end the database refuses does not keep the others from ending."""
+    by_job = {record.job_id: record for record in records}
+    jobs = list(Job.objects.filter(pk__in=by_job).select_related("experiment", "node"))
+    placed = placed_jobs(jobs)
+    verdicts = [_verified(each, by_job[each.job_id]) if each.runs else {} for each in placed]
+    _harvest(jobs, placed, verdicts, now)
+    ended = [_ended(j, p, v, by_job[j.pk]) for j, p, v in zip(jobs, placed, verdicts, strict=True)]
+    try:
+        ending.end_jobs(ended=ended, now=now)
+    except (DatabaseError, ValueError):
+        if len(ended) == 1:
+            raise
+        for one in ended:
+            ending.end_jobs(ended=[one], now=now)
 
 
 def settle(*, job: Job, now: datetime) -> None:
@@ -80,7 +94,7 @@ def settle(*, job: Job, now: datetime) -> None:
     if len(placed.runs) < 1:
         return
     verdicts = _settled(placed)
-    _harvest(job, placed, verdicts, now)
+    _harvest([job], [placed], [verdicts], now)
     for run_id, verdict in verdicts.items():
         tail = file_tail(placed.paths.log, LOG_TAIL_LINES)
         ending.finish_run(job=job, run_id=run_id, outcome=verdict.outcome, log_tail=tail, now=now)
@@ -111,6 +125,32 @@ def _cancel_runs(job: Job, now: datetime) -> None:
     for run in placed.runs:
         if run.cancelled:
             (placed.paths.cancelled / str(run.run_id)).touch()
+
+
+def _submit(job: Job, placed: PlacedJob, launcher: Launcher) -> Exception | None:
+    """Why it could not be started, if so."""
+    try:
+        command = program_of(placed).prepare(placed, surroundings())
+        if command.has_files:
+            _write_files(placed, command)
+        launcher.submit(_request(job, placed, command))
+    except Exception as error:  # a model's files may hold anything, and must not end the agent
+        log.warning("job %s could not be launched: %s", job.pk, error)
+        return error
+    return None
+
+
+def _end_unlaunched(job: Job, placed: PlacedJob, error: Exception, now: datetime) -> None:
+    verdict = failed(_launch_reason(error), f"{error}")
+    outcomes = {run.run_id: verdict.outcome for run in placed.runs}
+    ending.end_job(job=job, record=None, outcomes=outcomes, log_tail="", now=now)
+
+
+def _ended(job: Job, placed: PlacedJob, verdicts: Mapping[int, Verdict], record: ExitRecord) -> EndedJob:
+    outcomes = {run_id: verdict.outcome for run_id, verdict in verdicts.items()}
+    succeeded = all(outcome.succeeded for outcome in outcomes.values())
+    tail = "" if succeeded else file_tail(placed.paths.log, LOG_TAIL_LINES)
+    return EndedJob(job=job, record=record, outcomes=outcomes, log_tail=tail)
 
 
 def _request(job: Job, placed: PlacedJob, command: Command) -> LaunchRequest:
@@ -162,7 +202,20 @@ def _launch_reason(error: Exception) -> FinishReason:
     return FinishReason.MODEL_MISSING if isinstance(error, FileNotFoundError) else FinishReason.LAUNCH_FAILED
 
 
-def _harvest(job: Job, placed: PlacedJob, verdicts: Mapping[int, Verdict], now: datetime) -> None:
+def _harvest(
+    jobs: Sequence[Job], placed: Sequence[PlacedJob], verdicts: Sequence[Mapping[int, Verdict]], now: datetime
+) -> None:
+    unmeasured: list[int] = []
+    for job, each, found in zip(jobs, placed, verdicts, strict=True):
+        measured = {run_id: verdict for run_id, verdict in found.items() if verdict.measurements}
+        unmeasured += [run_id for run_id in found if run_id not in measured]
+        if measured:
+            _harvest_one(job, each, measured, now)
+    if unmeasured:
+        harvest.store_nothing(run_ids=unmeasured, job_ids=[job.pk for job in jobs], now=now)
+
+
+def _harvest_one(job: Job, placed: PlacedJob, verdicts: Mapping[int, Verdict], now: datetime) -> None:
     """A fault here must not keep the job from ending: what is not harvested stays marked so."""
     place = _place(job, placed)
     for run in Run.objects.filter(pk__in=verdicts, fencing_token=job.pk).select_related("cell__base_model"):

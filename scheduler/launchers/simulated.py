@@ -1,16 +1,31 @@
 """Jobs that are only timers, for simulated devices: same records, same endings, no process.
 
-A job's end follows from its records and the clock, so a new launcher goes on where an old one stopped.
+A job's end follows from one small record and the clock, so a new launcher goes on where an old one stopped.
+
+timer.json  when the job started, how long it takes and may take
+exit.json   how it ended, if that does not follow from its timer
 """
 
 import heapq
+import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from scheduler.launchers import process_tree, records
+from scheduler.launchers import records
 from scheduler.launchers.base import Adoption, Ending, ExitRecord, LaunchError, LaunchRequest
+
+TIMER = "timer.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Timer:
+    job_id: int
+    started_at: float  # unix seconds
+    duration_seconds: float
+    limit_seconds: float
 
 
 class SimulatedLauncher:
@@ -21,7 +36,7 @@ class SimulatedLauncher:
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._running: dict[int, tuple[LaunchRequest, ExitRecord]] = {}  # with the ending it will have
+        self._running: dict[int, tuple[Path, ExitRecord]] = {}  # with the ending it will have
         self._timers: list[tuple[float, int]] = []
         self._ended: dict[int, ExitRecord] = {}
         self._woken = False
@@ -35,30 +50,34 @@ class SimulatedLauncher:
             self._start(request)
 
     def _start(self, request: LaunchRequest) -> None:
-        record = records.SupervisorRecord(
-            supervisor=None, boot_id=process_tree.boot_id(), started_at=self._clock()
+        timer = _Timer(
+            job_id=request.job_id,
+            started_at=self._clock(),
+            duration_seconds=request.duration_seconds or 0.0,
+            limit_seconds=request.limit_seconds,
         )
         try:
-            records.write_launch(request, durable=False)
-            records.write_supervisor(request.control_dir, record, durable=False)
+            _write(request.control_dir, timer)
         except OSError as error:
             raise LaunchError(f"Job {request.job_id} was not launched: {error}") from error
-        self._schedule(request, _natural_ending(request, record.started_at))
+        self._schedule(request.control_dir, _natural_ending(timer))
 
-    def _schedule(self, request: LaunchRequest, ending: ExitRecord) -> None:
-        self._running[request.job_id] = (request, ending)
-        heapq.heappush(self._timers, (ending.ended_at, request.job_id))
+    def _schedule(self, control_dir: Path, ending: ExitRecord) -> None:
+        self._running[ending.job_id] = (control_dir, ending)
+        heapq.heappush(self._timers, (ending.ended_at, ending.job_id))
 
     def adopt(self, *, job_id: int, control_dir: Path) -> Adoption:
         """See base.Launcher. Nothing is ever LOST: what a simulated job did while nobody watched is known."""
-        if ended := records.read_exit(control_dir):
+        timer = _read(control_dir)
+        if timer is None:
+            return Adoption.ABSENT
+        ended = records.read_exit(control_dir) or _natural_ending(timer)
+        if ended.ended_at <= self._clock():
+            self._running.pop(job_id, None)
             self._ended[job_id] = ended
             return Adoption.ENDED
-        request, record = records.read_launch(control_dir), records.read_supervisor(control_dir)
-        if request is None or record is None:
-            return Adoption.ABSENT
         if job_id not in self._running:
-            self._schedule(request, _natural_ending(request, record.started_at))
+            self._schedule(control_dir, ended)
         return Adoption.RUNNING
 
     def cancel(self, *, job_id: int) -> None:
@@ -66,8 +85,10 @@ class SimulatedLauncher:
         now = self._clock()
         if job_id not in self._running or self._running[job_id][1].ended_at <= now:
             return
-        request, natural = self._running[job_id]
-        self._schedule(request, _ending(request, Ending.CANCELLED, natural.started_at, now, "Cancelled."))
+        control_dir, natural = self._running[job_id]
+        ending = _ending(job_id, Ending.CANCELLED, natural.started_at, now, "Cancelled.")
+        records.write_exit(control_dir, ending, durable=False)
+        self._schedule(control_dir, ending)
 
     def wait(self, *, timeout_seconds: float) -> list[ExitRecord]:
         """See base.Launcher."""
@@ -93,9 +114,7 @@ class SimulatedLauncher:
         return list(ended.values())
 
     def _end(self, job_id: int) -> None:
-        request, ending = self._running.pop(job_id)
-        records.write_exit(request.control_dir, ending, durable=False)
-        self._ended[job_id] = ending
+        _, self._ended[job_id] = self._running.pop(job_id)
 
     def wake(self) -> None:
         """See base.Launcher."""
@@ -109,19 +128,34 @@ class SimulatedLauncher:
         self._timers.clear()
 
 
-def _natural_ending(request: LaunchRequest, started_at: float) -> ExitRecord:
-    duration, limit = request.duration_seconds or 0.0, request.limit_seconds
+def _write(control_dir: Path, timer: _Timer) -> None:
+    """Whole or not at all."""
+    control_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = control_dir / f".{TIMER}"
+    temporary.write_text(json.dumps(vars(timer)))
+    temporary.replace(control_dir / TIMER)
+
+
+def _read(control_dir: Path) -> _Timer | None:
+    try:
+        return _Timer(**json.loads((control_dir / TIMER).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def _natural_ending(timer: _Timer) -> ExitRecord:
+    duration, limit = timer.duration_seconds, timer.limit_seconds
     if duration <= limit:
-        return _ending(request, Ending.EXITED, started_at, started_at + duration, "Exited with code 0.")
+        return _ending(
+            timer.job_id, Ending.EXITED, timer.started_at, timer.started_at + duration, "Exited with code 0."
+        )
     message = f"Ran longer than its limit of {limit:g} s."
-    return _ending(request, Ending.TIMED_OUT, started_at, started_at + limit, message)
+    return _ending(timer.job_id, Ending.TIMED_OUT, timer.started_at, timer.started_at + limit, message)
 
 
-def _ending(
-    request: LaunchRequest, ending: Ending, started_at: float, ended_at: float, message: str
-) -> ExitRecord:
+def _ending(job_id: int, ending: Ending, started_at: float, ended_at: float, message: str) -> ExitRecord:
     return ExitRecord(
-        job_id=request.job_id,
+        job_id=job_id,
         ending=ending,
         exit_code=0 if ending is Ending.EXITED else None,
         signal=None,

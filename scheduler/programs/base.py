@@ -65,6 +65,7 @@ class Command:
     env: Mapping[str, str]
     files: Mapping[Path, str] = field(default_factory=dict)
     executables: frozenset[Path] = frozenset()  # of the files
+    has_files: bool = True  # whether it needs a directory of its own
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from scheduler.programs.base import Command, PlacedJob, Surroundings, Verdict, e
 
 class Simulated:
     def prepare(self, job: PlacedJob, surroundings: Surroundings) -> Command:
-        return Command(argv=("simulated",), env={})
+        return Command(argv=("simulated",), env={}, has_files=False)
 
     def settled(self, job: PlacedJob) -> Mapping[int, Verdict]:
         return {}

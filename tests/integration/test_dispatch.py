@@ -10,7 +10,7 @@ from django.utils import timezone
 from experiments.models import Experiment, Run
 from experiments.specs import CommandSpec, Outcome, spec_to_json
 from experiments.states import JobState, RunKind, RunState
-from scheduler import dispatch, ending
+from scheduler import applying, dispatch, ending
 from scheduler.allocation import Placement, QueueItem
 from scheduler.models import Device, Job, Launch, Lease, Node, TickRequest
 from scheduler.ticker import catch_up, resume
@@ -134,7 +134,10 @@ def test_a_placement_that_went_stale_leaves_nothing_behind() -> None:
     item = QueueItem(run_ids=(run.pk,), experiment_id=run.cell.experiment_id, order=(0,))
     stale = Placement(item=item, node=device.node.name, device_ids=(device.pk,))
     Run.objects.filter(pk=run.pk).update(cancel_requested_at=NOW)
-    assert dispatch._applied(stale, NOW, lambda job: pytest.fail("a stale placement was sent")) is False
+    placed = applying.apply(
+        placements=[stale], now=NOW, send=lambda job: pytest.fail("a stale placement was sent")
+    )
+    assert placed == 0
     assert not Job.objects.exists()
     assert (Device.objects.get().allocated_mib, Experiment.objects.get().open_jobs) == (0, 0)
 

@@ -1,0 +1,1 @@
+"""Sending a recorded or made-up workload through a throwaway labmgr with simulated devices."""

@@ -1,0 +1,193 @@
+"""Placements become jobs: a batch in one short transaction of guarded updates.
+
+What a batch names is locked in one order (experiments, nodes, devices, runs; what ends jobs keeps it, too), and what
+went stale meanwhile (a cancelled run, a device that another tick gave away) is left out of it, so that one stale
+placement loses none of the others. Should the database refuse a batch all the same, its halves are tried.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import F, OuterRef, Subquery
+
+from experiments import lifecycle
+from experiments.models import Experiment, Run
+from experiments.states import JobState, RunKind
+from scheduler.allocation import Placement
+from scheduler.ledger import Ledger
+from scheduler.models import Device, Job, Launch, Lease, Node
+from scheduler.paths import JobPaths, job_paths
+
+log = logging.getLogger(__name__)
+
+BATCH = 64  # placements in a transaction
+
+Send = Callable[[Job], None]
+
+
+class Stale(Exception):
+    """Somebody else was first; nothing of this batch stays."""
+
+
+def apply(*, placements: Sequence[Placement], now: datetime, send: Send) -> int:
+    """Returns how many jobs were placed; each is sent after commit."""
+    return sum(_applied(batch, now, send) for batch in _batches(placements))
+
+
+def paths_of(job: Job) -> JobPaths:
+    return job_paths(
+        run_root=settings.RUN_ROOT,
+        control_root=settings.CONTROL_ROOT,
+        experiment=job.experiment.name,
+        title=job.title,
+        job_id=job.pk,
+        placed_at=job.placed_at,
+    )
+
+
+def _batches(placements: Sequence[Placement]) -> Iterator[Sequence[Placement]]:
+    return (placements[first : first + BATCH] for first in range(0, len(placements), BATCH))
+
+
+def _applied(batch: Sequence[Placement], now: datetime, send: Send) -> int:
+    try:
+        with transaction.atomic():
+            jobs = _apply(batch, now)
+            transaction.on_commit(lambda: _send_all(jobs, send))
+    except (Stale, IntegrityError) as stale:
+        log.info("a batch of %s placements went stale: %s", len(batch), stale)
+        if len(batch) == 1:
+            return 0
+        middle = len(batch) // 2
+        return _applied(batch[:middle], now, send) + _applied(batch[middle:], now, send)
+    return len(jobs)
+
+
+def _send_all(jobs: Sequence[Job], send: Send) -> None:
+    for job in jobs:
+        send(job)
+
+
+def _apply(batch: Sequence[Placement], now: datetime) -> list[Job]:
+    ledger = Ledger.locked(batch)
+    fresh = [placement for placement in batch if ledger.take(placement)]
+    if not fresh:
+        return []
+    _take_windows(fresh)
+    _take_nodes(fresh)
+    _take_devices(fresh, ledger)
+    jobs = _create_jobs(fresh, ledger, now)
+    _carry(fresh, jobs, ledger)
+    _start(fresh, now)
+    return jobs
+
+
+def _take_windows(fresh: Sequence[Placement]) -> None:
+    for experiment_id, jobs in sorted(Counter(p.item.experiment_id for p in fresh).items()):
+        window = Experiment.objects.filter(pk=experiment_id, max_parallel__gte=F("open_jobs") + jobs)
+        if not window.update(open_jobs=F("open_jobs") + jobs):
+            raise Stale(f"experiment {experiment_id} has max_parallel jobs open")
+
+
+def _take_nodes(fresh: Sequence[Placement]) -> None:
+    for name in sorted({placement.node for placement in fresh}):
+        items = [placement.item for placement in fresh if placement.node == name]
+        memory_mib = sum(item.host_memory_mib for item in items)
+        threads = sum(item.cpu_threads for item in items)
+        room = Node.objects.filter(
+            name=name,
+            is_draining=False,
+            host_memory_mib__gte=F("allocated_host_memory_mib") + memory_mib,
+            cpu_threads__gte=F("allocated_cpu_threads") + threads,
+        )
+        taken = room.update(
+            allocated_host_memory_mib=F("allocated_host_memory_mib") + memory_mib,
+            allocated_cpu_threads=F("allocated_cpu_threads") + threads,
+        )
+        if not taken:
+            raise Stale(f"node {name} has no room any more")
+
+
+def _take_devices(fresh: Sequence[Placement], ledger: Ledger) -> None:
+    """Whole devices, which must then be held by nobody, and shares."""
+    available = Device.objects.filter(state=Device.State.AVAILABLE)
+    whole = [i for p in fresh if p.item.device_memory_mib is None for i in p.device_ids]
+    taken = available.filter(pk__in=whole, allocated_mib=0).update(allocated_mib=F("memory_mib"))
+    if taken != len(whole):
+        raise Stale("a device is not free any more")
+    shares: Counter[int] = Counter()
+    for placement in fresh:
+        if placement.item.device_memory_mib is not None:
+            shares.update(dict.fromkeys(placement.device_ids, placement.item.device_memory_mib))
+    for device_id, memory_mib in sorted(shares.items()):
+        room = available.filter(pk=device_id, memory_mib__gte=F("allocated_mib") + memory_mib)
+        if not room.update(allocated_mib=F("allocated_mib") + memory_mib):
+            raise Stale(f"device {device_id} is not free any more")
+
+
+def _create_jobs(fresh: Sequence[Placement], ledger: Ledger, now: datetime) -> list[Job]:
+    jobs = [
+        Job(
+            node=ledger.nodes[placement.node],
+            experiment=ledger.experiments[placement.item.experiment_id],
+            title=title,
+            state=JobState.PLACED,
+            limit_seconds=sum(ledger.runs[run_id].limit_seconds for run_id in placement.item.run_ids),
+            host_memory_mib=placement.item.host_memory_mib,
+            cpu_threads=placement.item.cpu_threads,
+            placed_at=now,
+        )
+        for placement, title in zip(fresh, _titles(fresh, ledger), strict=True)
+    ]
+    Job.objects.bulk_create(jobs)
+    for job in jobs:
+        job.directory = str(paths_of(job).directory)
+    Job.objects.bulk_update(jobs, ["directory"])
+    return jobs
+
+
+def _titles(fresh: Sequence[Placement], ledger: Ledger) -> list[str]:
+    """The name of the run, or of the engine that several share."""
+    sharing = [p.item.run_ids[0] for p in fresh if len(p.item.run_ids) > 1]
+    named = Run.objects.filter(pk__in=sharing, kind=RunKind.EVALUATE, cell__base_model__isnull=False)
+    shared = dict(named.values_list("pk", "cell__base_model__name")) if sharing else {}
+    return [
+        ledger.runs[p.item.run_ids[0]].name
+        if len(p.item.run_ids) == 1
+        else f"{shared.get(p.item.run_ids[0], '')}/evaluate-{len(p.item.run_ids)}"
+        for p in fresh
+    ]
+
+
+def _carry(fresh: Sequence[Placement], jobs: Sequence[Job], ledger: Ledger) -> None:
+    pairs = list(zip(fresh, jobs, strict=True))
+    Lease.objects.bulk_create(
+        Lease(
+            job=job,
+            device_id=device_id,
+            memory_mib=placement.item.device_memory_mib or ledger.devices[device_id].memory_mib,
+        )
+        for placement, job in pairs
+        for device_id in placement.device_ids
+    )
+    Launch.objects.bulk_create(
+        Launch(job=job, run_id=run_id) for placement, job in pairs for run_id in placement.item.run_ids
+    )
+
+
+def _start(fresh: Sequence[Placement], now: datetime) -> None:
+    """Each run under the token of the job that carries it."""
+    run_ids = [run_id for placement in fresh for run_id in placement.item.run_ids]
+    carrying = Launch.objects.filter(run=OuterRef("pk"), is_open=True)
+    started = lifecycle.start(
+        run_ids=run_ids,
+        job_id=Subquery(carrying.values("job_id")[:1]),
+        directory=Subquery(carrying.values("job__directory")[:1]),
+        now=now,
+    )
+    if started != len(run_ids):
+        raise Stale("a run of it is not queued any more")
