@@ -10,21 +10,19 @@ from collections.abc import Callable
 from datetime import datetime
 
 from django.db import DatabaseError, connection
-from django.db.models import F
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from experiments.states import OPEN_JOB_STATES, JobState
-from scheduler import inventory, watching
+from scheduler import inventory, losing, watching
 from scheduler.dispatch import paths_of, request_tick
 from scheduler.inventory import NodeReading
 from scheduler.launchers.base import Adoption, ExitRecord, Launcher
 from scheduler.models import Job, Node
+from scheduler.sessions import Keeper, Session, Standing
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS = 1.0
-RENEW_EVERY_SECONDS = 5.0
 _ATTACH_LOOK_SECONDS = 30.0
 
 
@@ -39,10 +37,12 @@ class Agent(threading.Thread):
         self._unsaved: list[ExitRecord] = []
         self._to_launch: list[Job] = []
         self._attached: dict[int, threading.Event] = {}
-        self._renewed_at: datetime | None = None
+        self._session = Session(node_name=reading.name)
         self._node = Node(name=reading.name)
 
     def run(self) -> None:
+        keeper = Keeper(self._session, changed=self.wake)
+        keeper.start()
         while not self._stopping.is_set():
             try:
                 self.step(timeout_seconds=LOOK_EVERY_SECONDS)
@@ -55,6 +55,7 @@ class Agent(threading.Thread):
             except Exception:  # an agent that died would leave its whole node unwatched
                 log.exception("a fault of the agent; it looks again in a moment")
                 self._stopping.wait(LOOK_EVERY_SECONDS)
+        keeper.stop()
         self._launcher.close()
         connection.close()
 
@@ -68,7 +69,7 @@ class Agent(threading.Thread):
         self._launch(now)
         watching.cancel_requested(node=self._node, launcher=self._launcher, now=now)
         self._settle(now)
-        self._renew(now)
+        self._keep_session(now)
 
     def wake(self) -> None:
         self._launcher.wake()
@@ -96,9 +97,7 @@ class Agent(threading.Thread):
     def _open(self) -> None:
         """A new session of the node, and every job that an earlier agent left."""
         self._node = inventory.record(self._reading)
-        Node.objects.filter(pk=self._node.pk).update(
-            session_epoch=F("session_epoch") + 1, boot_id=inventory.boot_id(), session_renewed_at=Now()
-        )
+        self._session.open()
         for job in watching.open_jobs(self._node):
             self._adopt(job)
         request_tick()
@@ -140,11 +139,16 @@ class Agent(threading.Thread):
         for job in running.select_related("experiment", "node").distinct():
             watching.settle(job=job, now=now)
 
-    def _renew(self, now: datetime) -> None:
-        if self._renewed_at and (now - self._renewed_at).total_seconds() < RENEW_EVERY_SECONDS:
-            return
-        Node.objects.filter(pk=self._node.pk).update(session_renewed_at=Now())
-        self._renewed_at = now
+    def _keep_session(self, now: datetime) -> None:
+        standing = self._session.keep()
+        if standing is Standing.SUPERSEDED:
+            self.stop()
+        elif standing is Standing.LOST:
+            self._to_launch.clear()  # another node has them
+            self._opened = False
+        elif self._session.has_to_prove and losing.prove(node=self._node, launcher=self._launcher, now=now):
+            self._session.proven()
+            request_tick()
 
     def _is_open(self, job_id: int) -> bool:
         return Job.objects.filter(

@@ -33,7 +33,8 @@ def end_job(
     for run_id, outcome in outcomes.items():
         finish_run(job=job, run_id=run_id, outcome=outcome, log_tail=log_tail, now=now)
     Launch.objects.filter(job=job).update(is_open=False)
-    _release(job, record, now)
+    Experiment.objects.filter(pk=job.experiment_id).update(open_jobs=F("open_jobs") - 1)
+    release(job=job, record=record, now=now)
     request_tick()
     return True
 
@@ -70,7 +71,8 @@ def _of_record(record: ExitRecord | None) -> dict[str, object]:
     }
 
 
-def _release(job: Job, record: ExitRecord | None, now: datetime) -> None:
+def release(*, job: Job, record: ExitRecord | None, now: datetime) -> None:
+    """Give back what a job held of its node; only when its whole tree is gone, and once, in a transaction."""
     for lease in Lease.objects.filter(job=job, released_at__isnull=True):
         Device.objects.filter(pk=lease.device_id).update(allocated_mib=F("allocated_mib") - lease.memory_mib)
     if record and record.unkillable_pids:
@@ -80,7 +82,6 @@ def _release(job: Job, record: ExitRecord | None, now: datetime) -> None:
         allocated_host_memory_mib=F("allocated_host_memory_mib") - job.host_memory_mib,
         allocated_cpu_threads=F("allocated_cpu_threads") - job.cpu_threads,
     )
-    Experiment.objects.filter(pk=job.experiment_id).update(open_jobs=F("open_jobs") - 1)
 
 
 def _quarantine(job: Job, pids: tuple[int, ...]) -> None:

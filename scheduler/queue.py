@@ -59,7 +59,7 @@ def free_nodes() -> list[FreeNode]:
     available = Device.objects.filter(state=Device.State.AVAILABLE).select_related("node").order_by("index")
     for device in available:
         devices.setdefault(device.node_id, []).append(_free_device(device))
-    nodes = Node.objects.filter(is_draining=False, session_renewed_at__isnull=False)
+    nodes = Node.objects.live().filter(is_draining=False)
     return [_free_node(node, devices.get(node.pk, [])) for node in nodes]
 
 

@@ -15,6 +15,7 @@ from experiments.models import Run
 from scheduler import dispatch
 from scheduler.dispatch import Send
 from scheduler.models import TickRequest
+from scheduler.reaper import Reaper
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class Ticker(threading.Thread):
     def __init__(self, *, send: Send) -> None:
         super().__init__(name="ticker", daemon=True)
         self._send = send
+        self._reaper = Reaper()
         self._wake = threading.Event()
         self._stopping = threading.Event()
 
@@ -36,6 +38,7 @@ class Ticker(threading.Thread):
             try:
                 started = started or resume()
                 catch_up(send=self._send)
+                self._reaper.look()
             except DatabaseError:
                 log.exception("the database is away; the next tick is tried in a moment")
                 connection.close()
