@@ -66,6 +66,9 @@ class Node(models.Model):
         help_text="When its runs were taken; until its agent has proven that nothing of them lives.",
     )
     session_place = models.CharField(max_length=1000, blank=True, help_text="Host and home of its worker.")
+    session_control = models.CharField(
+        max_length=32, blank=True, help_text="The id of its control folder, by which jobs are adopted."
+    )
     host_memory_mib = models.PositiveIntegerField(default=0)
     cpu_threads = models.PositiveIntegerField(default=0)
     allocated_host_memory_mib = models.PositiveIntegerField(default=0)

@@ -8,7 +8,10 @@ Both sides err towards ending a job too early. The time that counts on the node 
 fence is set before the database says that there is one, and lifted after the database says that there is none.
 """
 
+import contextlib
 import logging
+import os
+import secrets
 import socket
 import threading
 from collections.abc import Callable
@@ -31,6 +34,7 @@ log = logging.getLogger(__name__)
 
 OTHERS_SEEN_WITHIN = timedelta(days=1)  # a node that was away for longer takes no runs
 LONGEST_RENEWAL_SECONDS = 5.0
+CONTROL_ID = ".id"
 
 
 class Standing(StrEnum):
@@ -49,8 +53,21 @@ def renewal_seconds() -> float:
     return min(LONGEST_RENEWAL_SECONDS, allowed_seconds() / 4)
 
 
+def control_id() -> str:
+    """Of this node's control folder. An agent with another control folder knows nothing of the jobs in this one."""
+    path = settings.CONTROL_ROOT / CONTROL_ID
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = path.with_name(f"{CONTROL_ID}.{os.getpid()}")
+        made.write_text(secrets.token_hex(16), encoding="ascii")
+        with contextlib.suppress(FileExistsError):  # of two that start at once, one wins
+            os.link(made, path)
+        made.unlink()
+    return path.read_text(encoding="ascii")
+
+
 def place() -> str:
-    """Where this agent is, in words that tell two apart: control folders are what an agent knows jobs by."""
+    """Where this agent is, for people."""
     return f"{socket.gethostname()}:{settings.LABMGR_HOME}"
 
 
@@ -70,7 +87,12 @@ class Session:
         """Become the agent that acts for the node."""
         with self._guard:
             nodes = Node.objects.filter(name=self._name)
-            nodes.update(session_epoch=F("session_epoch") + 1, boot_id=boot_id(), session_place=place())
+            nodes.update(
+                session_epoch=F("session_epoch") + 1,
+                boot_id=boot_id(),
+                session_place=place(),
+                session_control=control_id(),
+            )
             row = nodes.get()
             self._epoch, self._standing = row.session_epoch, Standing.HELD
             self.has_to_prove = row.session_lost_at is not None

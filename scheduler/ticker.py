@@ -12,7 +12,7 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from experiments.models import Run
-from scheduler import dispatch
+from scheduler import dispatch, joining
 from scheduler.dispatch import Send
 from scheduler.models import TickRequest
 from scheduler.reaper import Reaper
@@ -36,7 +36,7 @@ class Ticker(threading.Thread):
         started = False
         while not self._stopping.is_set():
             try:
-                started = started or resume()
+                started = started or (resume() and joining.mark_run_root())
                 catch_up(send=self._send)
                 self._reaper.look()
             except DatabaseError:
