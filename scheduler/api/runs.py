@@ -37,8 +37,8 @@ class RunViewSet(LabViewSet[Run]):
 
     @cached_property
     def waiting_reasons(self) -> dict[int, str]:
-        """Once a request, and only when there is a queued run to explain."""
-        return queries.waiting_reasons()
+        """Once a request, and only when there is a run to explain."""
+        return {**queries.waiting_reasons(), **queries.away_notes()}
 
     @extend_schema(request=None, responses={202: None})
     @action(detail=True, methods=["post"], permission_classes=[MayView])
