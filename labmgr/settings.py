@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
 
 from experiments.states import RunKind, RunState
 from labmgr import env
@@ -92,6 +93,17 @@ _SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
 }
+# A cut link is noticed within seconds: by us, who wait for an answer, and by the server, which would keep the rows
+# locked that a lost node was writing. A client that was stopped in a transaction loses it, too.
+_POSTGRES_OPTIONS = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "options": "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
+    "-c tcp_user_timeout=20000 -c idle_in_transaction_session_timeout=60000",
+}
 DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{SQLITE_PATH}")
 DATABASES = {"default": dict(dj_database_url.parse(DATABASE_URL))}
 if DATABASE_URL.startswith("sqlite"):
@@ -99,6 +111,9 @@ if DATABASE_URL.startswith("sqlite"):
     DATABASES["default"]["OPTIONS"] = _SQLITE_OPTIONS
     # Tests need a file, too: a database in memory knows neither WAL nor waiting for a lock.
     DATABASES["default"]["TEST"] = {"NAME": str(SQLITE_PATH.with_name("test.sqlite3"))}
+else:
+    named = DATABASES["default"].get("OPTIONS", {})
+    DATABASES["default"]["OPTIONS"] = {**_POSTGRES_OPTIONS, **dict(named)}  # type: ignore[call-overload]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -133,6 +148,12 @@ CPU_SLOTS = env.integer("LABMGR_CPU_SLOTS", os.cpu_count() or 1, minimum=1)
 SIMULATED_DEVICES = env.text("SIMULATED_DEVICES", "")
 NODE_LOST_AFTER_SECONDS = env.integer("NODE_LOST_AFTER", 600, minimum=10)
 GRACE_SECONDS = env.integer("LABMGR_GRACE_SECONDS", 10)
+NODE_MARGIN_SECONDS = 3  # what a node's own clock and a loaded machine may be late by
+if NODE_LOST_AFTER_SECONDS < GRACE_SECONDS + NODE_MARGIN_SECONDS + 4:
+    raise ImproperlyConfigured(
+        f"NODE_LOST_AFTER={NODE_LOST_AFTER_SECONDS} leaves no time to end jobs before; make it at least "
+        f"LABMGR_GRACE_SECONDS + {NODE_MARGIN_SECONDS + 4} ({GRACE_SECONDS + NODE_MARGIN_SECONDS + 4})."
+    )
 
 SCHEDULE = "scheduler.outlook.LabSchedule"  # what tells plans of devices and of the queue (experiments.fleet)
 

@@ -11,23 +11,21 @@ from collections.abc import Callable
 from datetime import datetime
 
 from django.db import DatabaseError, connection
-from django.db.models import F
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from experiments.states import OPEN_JOB_STATES, JobState
-from scheduler import dispatch, inventory, watching
+from scheduler import dispatch, inventory, losing, watching
 from scheduler.dispatch import paths_of, request_tick
 from scheduler.inventory import NodeReading
 from scheduler.launchers.base import Adoption, ExitRecord, Launcher
 from scheduler.models import Job, Node
+from scheduler.sessions import Keeper, Session, Standing
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS = 1.0
 INSPECT_EVERY_SECONDS = 0.25  # for what people asked of jobs, and what shared engines have finished
 BATCH = 64  # of jobs that are ended in a transaction
-RENEW_EVERY_SECONDS = 5.0
 _ATTACH_LOOK_SECONDS = 30.0
 
 
@@ -42,11 +40,13 @@ class Agent(threading.Thread):
         self._unsaved: list[ExitRecord] = []
         self._to_launch: list[Job] = []
         self._attached: dict[int, threading.Event] = {}
-        self._renewed_at: datetime | None = None
         self._inspect_at = 0.0  # monotonic
+        self._session = Session(node_name=reading.name)
         self._node = Node(name=reading.name)
 
     def run(self) -> None:
+        keeper = Keeper(self._session, changed=self.wake)
+        keeper.start()
         while not self._stopping.is_set():
             try:
                 self.step(timeout_seconds=LOOK_EVERY_SECONDS)
@@ -59,6 +59,7 @@ class Agent(threading.Thread):
             except Exception:  # an agent that died would leave its whole node unwatched
                 log.exception("a fault of the agent; it looks again in a moment")
                 self._stopping.wait(LOOK_EVERY_SECONDS)
+        keeper.stop()
         self._launcher.close()
         connection.close()
 
@@ -71,7 +72,7 @@ class Agent(threading.Thread):
             self._refill()
         self._launch()
         self._inspect()
-        self._renew(timezone.now())
+        self._keep_session(timezone.now())
 
     def wake(self) -> None:
         self._launcher.wake()
@@ -99,9 +100,7 @@ class Agent(threading.Thread):
     def _open(self) -> None:
         """A new session of the node, and every job that an earlier agent left."""
         self._node = inventory.record(self._reading)
-        Node.objects.filter(pk=self._node.pk).update(
-            session_epoch=F("session_epoch") + 1, boot_id=inventory.boot_id(), session_renewed_at=Now()
-        )
+        self._session.open()
         for job in watching.open_jobs(self._node):
             self._adopt(job)
         request_tick()
@@ -166,11 +165,16 @@ class Agent(threading.Thread):
         for job in running.select_related("experiment", "node").distinct():
             watching.settle(job=job, now=now)
 
-    def _renew(self, now: datetime) -> None:
-        if self._renewed_at and (now - self._renewed_at).total_seconds() < RENEW_EVERY_SECONDS:
-            return
-        Node.objects.filter(pk=self._node.pk).update(session_renewed_at=Now())
-        self._renewed_at = now
+    def _keep_session(self, now: datetime) -> None:
+        standing = self._session.keep()
+        if standing is Standing.SUPERSEDED:
+            self.stop()
+        elif standing is Standing.LOST:
+            self._to_launch.clear()  # another node has them
+            self._opened = False
+        elif self._session.has_to_prove and losing.prove(node=self._node, launcher=self._launcher, now=now):
+            self._session.proven()
+            request_tick()
 
     def _is_open(self, job_id: int) -> bool:
         return Job.objects.filter(

@@ -128,9 +128,18 @@ def _each(values: Mapping[int, datetime]) -> Case:
     return Case(*whens, output_field=DateTimeField())
 
 
+def release(*, job: Job, record: ExitRecord | None, now: datetime) -> None:
+    """Give back what a job held of its node; only when its whole tree is gone, and once, in a transaction."""
+    _release_nodes([EndedJob(job=job, record=record, outcomes={})], now)
+
+
 def _release(ending: Sequence[EndedJob], now: datetime) -> None:
     for experiment_id, jobs in sorted(Counter(end.job.experiment_id for end in ending).items()):
         Experiment.objects.filter(pk=experiment_id).update(open_jobs=F("open_jobs") - jobs)
+    _release_nodes(ending, now)
+
+
+def _release_nodes(ending: Sequence[EndedJob], now: datetime) -> None:
     for node_id in sorted({end.job.node_id for end in ending}):
         jobs_here = [end.job for end in ending if end.job.node_id == node_id]
         Node.objects.filter(pk=node_id).update(

@@ -1,16 +1,59 @@
 """Where runs go: nodes, their devices, and the jobs that hold them."""
 
+from datetime import timedelta
 from pathlib import Path
 
+from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Now
 
 from experiments.models import Experiment, Run
 from experiments.states import OPEN_JOB_STATES, JobState
 
+AWAY_AFTER_SECONDS = 30  # without a renewal a node is given no more jobs; what it has stays its own
+
+
+class SessionState(models.TextChoices):
+    NEVER = "never", "no worker yet"
+    LIVE = "live", "live"
+    AWAY = "away", "away"
+    LOST = "lost", "lost"
+
+
+def _is_renewed() -> Q:
+    """In time, by the database's clock, which is the same for all nodes."""
+    seconds = min(AWAY_AFTER_SECONDS, settings.NODE_LOST_AFTER_SECONDS)
+    return Q(session_renewed_at__gt=Now() - timedelta(seconds=seconds))
+
+
+class NodeQuerySet(models.QuerySet["Node"]):
+    def live(self) -> "NodeQuerySet":
+        """Those that may be given jobs: renewed in time, and with nothing to prove after they were lost."""
+        return self.filter(_is_renewed(), session_lost_at__isnull=True)
+
+    def not_there(self) -> "NodeQuerySet":
+        """Those whose agent was there and is not, or has still to prove what its absence left."""
+        had_an_agent = self.filter(session_renewed_at__isnull=False)
+        return had_an_agent.filter(Q(session_lost_at__isnull=False) | ~_is_renewed())
+
+    def with_session_state(self) -> "NodeQuerySet":
+        """Each with its `session_state`, one of SessionState."""
+        return self.annotate(
+            session_state=Case(
+                When(session_renewed_at__isnull=True, then=Value(SessionState.NEVER)),
+                When(session_lost_at__isnull=False, then=Value(SessionState.LOST)),
+                When(_is_renewed(), then=Value(SessionState.LIVE)),
+                default=Value(SessionState.AWAY),
+                output_field=models.CharField(),
+            )
+        )
+
 
 class Node(models.Model):
     """A machine that offers devices. Its agent renews the session; the database's clock judges it."""
+
+    objects = NodeQuerySet.as_manager()
 
     name = models.CharField(max_length=100, unique=True)
     is_simulated = models.BooleanField(default=False)
@@ -18,6 +61,20 @@ class Node(models.Model):
     session_epoch = models.PositiveIntegerField(default=0, help_text="Counts the agents that ran here.")
     boot_id = models.CharField(max_length=64, blank=True)
     session_renewed_at = models.DateTimeField(null=True)
+    session_expires_at = models.DateTimeField(
+        null=True, help_text="When other nodes may take its runs, unless it is renewed before."
+    )
+    session_stops_jobs = models.BooleanField(
+        default=False, help_text="Its jobs stop before the session expires, since there are other nodes."
+    )
+    session_lost_at = models.DateTimeField(
+        null=True,
+        help_text="When its runs were taken; until its agent has proven that nothing of them lives.",
+    )
+    session_place = models.CharField(max_length=1000, blank=True, help_text="Host and home of its worker.")
+    session_control = models.CharField(
+        max_length=32, blank=True, help_text="The id of its control folder, by which jobs are adopted."
+    )
     host_memory_mib = models.PositiveIntegerField(default=0)
     cpu_threads = models.PositiveIntegerField(default=0)
     allocated_host_memory_mib = models.PositiveIntegerField(default=0)
@@ -172,3 +229,19 @@ class TickRequest(models.Model):
 
     def __str__(self) -> str:
         return f"{self.served} of {self.requested}"
+
+
+class ControlPlane(models.Model):
+    """One row: what the control plane knows of itself, by the database's clock."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    run_root = models.CharField(max_length=1000, blank=True)
+    run_root_mark = models.CharField(max_length=64, blank=True, help_text="What the marker file there holds.")
+    reaper_passed_at = models.DateTimeField(null=True)
+    reaper_waits_until = models.DateTimeField(null=True, help_text="Nothing is taken from any node before.")
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="one_control_plane_row")]
+
+    def __str__(self) -> str:
+        return self.run_root

@@ -32,6 +32,11 @@ class JobPaths:
         return self.directory / "results" / str(run_id)
 
 
+def fence_file(*, control_root: Path, node: str) -> Path:
+    """Until when the jobs of a node may run (launchers.fence)."""
+    return control_root / f"{node}.fence"
+
+
 def job_paths(
     *, run_root: Path, control_root: Path, experiment: str, title: str, job_id: int, placed_at: datetime
 ) -> JobPaths:

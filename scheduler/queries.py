@@ -1,7 +1,7 @@
 """What people ask of the queue, computed when it is read."""
 
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from datetime import datetime
 from typing import cast
 
@@ -11,7 +11,7 @@ from experiments.models import Run
 from experiments.states import RunState
 from scheduler import forecasting, queue
 from scheduler.forecasting import Expected
-from scheduler.models import Job
+from scheduler.models import Job, Launch, Node
 
 
 class Reasons(Mapping[int, str]):
@@ -45,6 +45,20 @@ def waiting_reasons() -> Reasons:
     waiting = cast(MutableMapping[int, str], decision.waiting)  # it is only read
     reasons = ChainMap(_dependent(), starting, waiting, behind)
     return Reasons(reasons, forecasting.expected_starts(now=now), now)
+
+
+def away_notes(*, run_ids: Collection[int] | None = None) -> dict[int, str]:
+    """What to know of running runs whose node is not there: run id -> a sentence."""
+    gone = Node.objects.not_there()
+    nodes = dict(gone.values_list("pk", "name"))
+    seen = dict(gone.values_list("pk", "session_renewed_at"))
+    carried = Launch.objects.filter(is_open=True, job__node__in=nodes)
+    if run_ids is not None:
+        carried = carried.filter(run__in=run_ids)
+    return {
+        run_id: f"waits: its node {nodes[node]} has been away since {seen[node]:%Y-%m-%d %H:%M:%S} UTC"
+        for run_id, node in carried.values_list("run", "job__node")
+    }
 
 
 def jobs_of(run: Run) -> list[Job]:

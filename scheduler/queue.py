@@ -82,7 +82,7 @@ def queued_runs() -> list[EligibleRun]:
 
 def free_nodes(*, pool: str | None = None) -> list[FreeNode]:
     """Nodes that have an agent, with all their devices; what is drained is there and not offered."""
-    nodes = Node.objects.filter(session_renewed_at__isnull=False)
+    nodes = Node.objects.live()
     if pool is not None:
         nodes = nodes.filter(pool=pool)
     by_id = {node.pk: node for node in nodes}

@@ -14,9 +14,10 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from experiments.models import Run
-from scheduler import dispatch
+from scheduler import dispatch, joining
 from scheduler.dispatch import Send
 from scheduler.models import TickRequest
+from scheduler.reaper import Reaper
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class Ticker(threading.Thread):
     def __init__(self, *, send: Send) -> None:
         super().__init__(name="ticker", daemon=True)
         self._send = send
+        self._reaper = Reaper()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._whole_at = 0.0  # monotonic
@@ -38,8 +40,9 @@ class Ticker(threading.Thread):
         started, placed = False, 0
         while not self._stopping.is_set():
             try:
-                started = started or resume()
+                started = started or (resume() and joining.mark_run_root())
                 placed = self._pass()
+                self._reaper.look()
             except DatabaseError:
                 log.exception("the database is away; the next tick is tried in a moment")
                 connection.close()

@@ -11,7 +11,7 @@ from django.db import DatabaseError, transaction
 
 from experiments import harvest
 from experiments.conditions import software_of
-from experiments.models import Run
+from experiments.models import Experiment, Run
 from experiments.queries import file_tail
 from experiments.run_conditions import Place
 from experiments.specs import SimulatedSpec
@@ -21,6 +21,7 @@ from scheduler import ending
 from scheduler.ending import EndedJob
 from scheduler.launchers.base import ExitRecord, Launcher, LaunchRequest
 from scheduler.models import Job, Node
+from scheduler.paths import fence_file
 from scheduler.placed import placed_job, placed_jobs, program_of
 from scheduler.programs.base import Command, PlacedJob, Surroundings, Verdict, failed
 from scheduler.programs.environment import ml_versions
@@ -165,7 +166,15 @@ def _request(job: Job, placed: PlacedJob, command: Command) -> LaunchRequest:
         limit_seconds=job.limit_seconds,
         grace_seconds=settings.GRACE_SECONDS,
         duration_seconds=spec.duration_seconds if isinstance(spec, SimulatedSpec) else None,
+        fence_file=_fence_file(job),
     )
+
+
+def _fence_file(job: Job) -> Path | None:
+    """Only what another node may take is stopped here in time; what waits for this node goes on."""
+    if job.experiment.on_node_lost != Experiment.OnNodeLost.REQUEUE:
+        return None
+    return fence_file(control_root=settings.CONTROL_ROOT, node=job.node.name)
 
 
 def _write_files(placed: PlacedJob, command: Command) -> None:

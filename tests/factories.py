@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib.auth.models import Permission, User
 from django.db.models import Q
+from django.utils import timezone
 
 from experiments.figures import Figure, Grade
 from experiments.models import (
@@ -78,7 +79,11 @@ def make_run(*, cell: Cell | None = None, state: str = RunState.PLANNED, **field
 
 
 def make_node(*, name: str | None = None, **fields: Any) -> Node:
-    defaults: dict[str, Any] = {"host_memory_mib": 8192, "cpu_threads": 8, "session_renewed_at": NOW}
+    defaults: dict[str, Any] = {
+        "host_memory_mib": 8192,
+        "cpu_threads": 8,
+        "session_renewed_at": timezone.now(),
+    }
     return Node.objects.create(name=name or f"node{next(_numbers)}", **defaults | fields)
 
 

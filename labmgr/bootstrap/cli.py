@@ -75,7 +75,12 @@ def parser() -> argparse.ArgumentParser:
         call=lambda configuration, options: stack.status(configuration, as_json=options.json)
     )
 
-    command = commands.add_parser("worker", help="join as a node: this machine's worker, in the foreground")
+    command = commands.add_parser(
+        "worker",
+        help="join as a node: this machine's worker, in the foreground",
+        description=worker.NEEDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.set_defaults(call=_worker)
 
     command = commands.add_parser("setup", help="the environments and the database only")
@@ -115,13 +120,8 @@ def _setup(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _worker(configuration: Configuration, _: argparse.Namespace) -> int:
-    lacking = [name for name in ("DATABASE_URL", "REDIS_URL") if not os.environ.get(name)]
-    if lacking:
-        raise LabError(
-            f"A node joins a lab that is up elsewhere: set {' and '.join(lacking)} to what the lab's web server uses "
-            "(PostgreSQL and a Redis server over TCP), and LABMGR_RUN_ROOT to the folder they share.",
-            code=2,
-        )
+    worker.require_servers(os.environ)
     setup.packages(configuration, Progress(), with_ml=True)
+    worker.require_a_place(configuration)
     worker.become(configuration)
     return 0

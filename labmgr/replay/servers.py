@@ -12,7 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,10 @@ FAST = {
 }  # for tests: a crash loses all
 _COMMON = {"listen_addresses": "", "max_connections": "200", "shared_buffers": "64MB"}
 START_SECONDS = 30
+Identity = dict[str, Any]  # as subprocess takes it
+Prepare = Callable[
+    [Path, Path, Identity], list[str]
+]  # of the binaries' folder, the data and who runs the server
 
 
 class ServerError(Exception):
@@ -35,13 +39,18 @@ class ServerError(Exception):
 
 
 @contextmanager
-def postgres(folder: Path, *, options: Mapping[str, str]) -> Iterator[str]:
-    """A running server's URL. The folder is new, empty, and its path short."""
+def postgres(folder: Path, *, options: Mapping[str, str], prepare: Prepare | None = None) -> Iterator[str]:
+    """A running server's URL. The folder is new, empty, and its path short.
+
+    `prepare` is called before the server starts, and may return a command that is put before the server's own and then
+    has to give up root itself.
+    """
     binaries, identity = _binaries(folder), _unprivileged(folder)
     _initialise(binaries, folder, identity)
     settings = [part for name, value in {**_COMMON, **options}.items() for part in ("-c", f"{name}={value}")]
-    command = [str(binaries / "postgres"), "-D", str(folder / "data"), "-k", str(folder), *settings]
-    with _running(command, folder / "log", stop_by=signal.SIGQUIT, **identity) as process:
+    before = prepare(binaries, folder / "data", identity) if prepare else []
+    command = [*before, str(binaries / "postgres"), "-D", str(folder / "data"), "-k", str(folder), *settings]
+    with _running(command, folder / "log", stop_by=signal.SIGQUIT, **({} if before else identity)) as process:
         _wait_until_ready(folder, process)
         yield f"postgresql://labmgr@{quote(str(folder), safe='')}/postgres"
 

@@ -1,8 +1,10 @@
 """Runs: what they do, why they wait, how they ended. Here and not in experiments, because it tells jobs, too."""
 
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping
 from functools import cached_property
 from math import isfinite
+from typing import cast
 
 from django.http import HttpResponse
 from django.utils import timezone
@@ -38,8 +40,8 @@ class RunViewSet(LabViewSet[Run]):
 
     @cached_property
     def waiting_reasons(self) -> Mapping[int, str]:
-        """Once a request, and only when there is a queued run to explain."""
-        return queries.waiting_reasons()
+        """Once a request, and only when there is a run to explain."""
+        return ChainMap(queries.away_notes(), cast(MutableMapping[int, str], queries.waiting_reasons()))
 
     @extend_schema(request=None, responses={202: None})
     @action(detail=True, methods=["post"], permission_classes=[MayView])

@@ -11,7 +11,7 @@ from scheduler.models import Device, Job, Lease, Node
 
 
 class RunSerializer(serializers.ModelSerializer[Run]):
-    """`waiting_for` is the sentence that says why a queued run waits, computed when read."""
+    """`waiting_for` is the sentence that says why a queued run waits, or a running one for its node; computed when read."""
 
     experiment = serializers.CharField(source="cell.experiment.name", read_only=True)
     cell = serializers.CharField(source="cell.name", read_only=True)
@@ -52,7 +52,7 @@ class RunSerializer(serializers.ModelSerializer[Run]):
         read_only_fields = fields
 
     def get_waiting_for(self, run: Run) -> str:
-        if run.state != RunState.QUEUED:
+        if run.state not in (RunState.QUEUED, RunState.RUNNING):
             return ""
         reason: str = self.context["view"].waiting_reasons.get(run.pk, "")
         return reason

@@ -23,6 +23,7 @@ class LaunchRequest:
     limit_seconds: float
     grace_seconds: float = 10.0  # from TERM to KILL
     duration_seconds: float | None = None  # only for simulated launches
+    fence_file: Path | None = None  # the job ends at the time that is written there (fence.py)
 
     def __post_init__(self) -> None:
         if not self.argv:
@@ -38,6 +39,7 @@ class Ending(StrEnum):
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
     SUPERVISOR_LOST = "supervisor_lost"
+    NODE_LOST = "node_lost"  # by its own supervisor, before another node could take its runs
     LAUNCH_FAILED = "launch_failed"
 
 

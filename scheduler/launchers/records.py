@@ -47,7 +47,8 @@ def write_launch(request: LaunchRequest, *, durable: bool = True) -> None:
     request.control_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     request.control_dir.chmod(0o700)
     paths = {name: str(getattr(request, name).absolute()) for name in ("cwd", "log_path", "control_dir")}
-    document = {**vars(request), **paths, "env": dict(request.env)}
+    fence = str(request.fence_file.absolute()) if request.fence_file else None
+    document = {**vars(request), **paths, "env": dict(request.env), "fence_file": fence}
     _write(request.control_dir / LAUNCH, document, durable=durable)
 
 
@@ -57,7 +58,8 @@ def read_launch(control_dir: Path) -> LaunchRequest | None:
 
 def _as_request(document: dict[str, Any]) -> LaunchRequest:
     paths = {name: Path(document[name]) for name in ("cwd", "log_path", "control_dir")}
-    return LaunchRequest(**{**document, **paths, "argv": tuple(document["argv"])})
+    fence = Path(document["fence_file"]) if document.get("fence_file") else None
+    return LaunchRequest(**{**document, **paths, "argv": tuple(document["argv"]), "fence_file": fence})
 
 
 def write_supervisor(control_dir: Path, record: SupervisorRecord, *, durable: bool = True) -> None:

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from scheduler.launchers import process_tree, records
 from scheduler.launchers.base import Ending, ExitRecord, LaunchRequest
+from scheduler.launchers.fence import Fence
 from scheduler.launchers.job_tree import SAMPLE_SECONDS, JobTree, boot_clock
 
 LOG = "supervisor.log"  # only there when a supervisor failed
 STARTED = "started"
 
 LEFTOVER_GRACE_SECONDS = 2.0
+FENCED = "Its node could not renew its session, and stopped it before another node may take its runs."
 
 _PR_SET_CHILD_SUBREAPER = 36
 _CANCELLING = {signal.SIGTERM, signal.SIGINT}
@@ -77,13 +79,18 @@ def _answer(confirm: int, text: str) -> None:
 
 def _run(request: LaunchRequest, record: records.SupervisorRecord) -> ExitRecord:
     clock_at_start = boot_clock()
+    fence = Fence(request.fence_file)
+    if fence.is_over():  # since it was claimed: another node may have its runs by now
+        return _never_started(request, record, Ending.NODE_LOST, f"It was not started. {FENCED}")
     try:
         tree = JobTree(_spawn(request))
     except (OSError, ValueError) as error:
-        return _launch_failed(request, record, error)
+        where = f"in {request.cwd} with the log {request.log_path}"
+        told = f"{request.argv[0]} could not be started {where}: {error}."
+        return _never_started(request, record, Ending.LAUNCH_FAILED, told)
     record = replace(record, leader=process_tree.find(tree.main_pid))
     records.write_supervisor(request.control_dir, record, durable=False)
-    ending, message = _watch(tree, request, deadline=clock_at_start + request.limit_seconds)
+    ending, message = _watch(tree, request, fence, deadline=clock_at_start + request.limit_seconds)
     grace = request.grace_seconds
     if ending is Ending.EXITED:
         grace = min(grace, LEFTOVER_GRACE_SECONDS)
@@ -102,11 +109,12 @@ def _run(request: LaunchRequest, record: records.SupervisorRecord) -> ExitRecord
     )
 
 
-def _launch_failed(request: LaunchRequest, record: records.SupervisorRecord, error: Exception) -> ExitRecord:
-    where = f"in {request.cwd} with the log {request.log_path}"
+def _never_started(
+    request: LaunchRequest, record: records.SupervisorRecord, ending: Ending, message: str
+) -> ExitRecord:
     return ExitRecord(
         job_id=request.job_id,
-        ending=Ending.LAUNCH_FAILED,
+        ending=ending,
         exit_code=None,
         signal=None,
         started_at=record.started_at,
@@ -114,7 +122,7 @@ def _launch_failed(request: LaunchRequest, record: records.SupervisorRecord, err
         peak_rss_mib=None,
         cpu_seconds=None,
         unkillable_pids=(),
-        message=f"{request.argv[0]} could not be started {where}: {error}.",
+        message=message,
     )
 
 
@@ -154,8 +162,8 @@ def _program(name: str, env: dict[str, str]) -> str:
     return str(found)
 
 
-def _watch(tree: JobTree, request: LaunchRequest, *, deadline: float) -> tuple[Ending, str]:
-    """Wait for what ends the job first: itself, a cancel or its limit."""
+def _watch(tree: JobTree, request: LaunchRequest, fence: Fence, *, deadline: float) -> tuple[Ending, str]:
+    """Wait for what ends the job first: itself, a cancel, its limit or its node's fence."""
     while True:
         tree.sample()
         left = max(0.0, deadline - boot_clock())
@@ -167,6 +175,8 @@ def _watch(tree: JobTree, request: LaunchRequest, *, deadline: float) -> tuple[E
             return Ending.CANCELLED, f"Cancelled by a signal from process {received.si_pid}."
         if left == 0.0:
             return Ending.TIMED_OUT, f"Ran longer than its limit of {request.limit_seconds:g} s."
+        if fence.is_over():
+            return Ending.NODE_LOST, FENCED
 
 
 def _how_it_exited(tree: JobTree) -> str:

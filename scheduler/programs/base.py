@@ -110,6 +110,7 @@ def ended_by_us(run: CarriedRun, record: ExitRecord) -> Verdict | None:
         Ending.TIMED_OUT: FinishReason.TIMED_OUT,
         Ending.CANCELLED: FinishReason.STOPPED,
         Ending.SUPERVISOR_LOST: FinishReason.SUPERVISOR_LOST,
+        Ending.NODE_LOST: FinishReason.NODE_LOST,
         Ending.LAUNCH_FAILED: FinishReason.LAUNCH_FAILED,
     }
     return failed(reasons[record.ending], record.message)

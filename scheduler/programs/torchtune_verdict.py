@@ -16,6 +16,7 @@ _MEASURED_ENDINGS = (
     Ending.EXITED,
     Ending.TIMED_OUT,
     Ending.CANCELLED,
+    Ending.NODE_LOST,
 )  # of the others nobody knows the times
 
 

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from experiments.models import Experiment
 from experiments.shell import experiment_named
 from experiments.summaries import cell_state
-from scheduler.queries import waiting_reasons
+from scheduler.queries import away_notes, waiting_reasons
 
 
 class Command(BaseCommand):
@@ -23,7 +23,7 @@ class Command(BaseCommand):
         chosen = (
             [experiment_named(options["name"])] if options["name"] else list(Experiment.objects.all()[:100])
         )
-        waiting = waiting_reasons()
+        waiting = {**waiting_reasons(), **away_notes()}
         told = [_status(experiment, waiting) for experiment in chosen]
         if options["json"]:
             self.stdout.write(json.dumps({"experiments": told}, indent=2))
