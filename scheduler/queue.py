@@ -114,7 +114,7 @@ def _free_device(device: Device) -> FreeDevice:
         node=device.node.name,
         index=device.index,
         memory_mib=device.memory_mib,
-        free_mib=device.memory_mib - device.allocated_mib,
+        free_mib=device.free_mib,
     )
 
 

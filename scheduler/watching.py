@@ -18,6 +18,7 @@ from experiments.specs import SimulatedSpec
 from experiments.states import OPEN_JOB_STATES, FinishReason, JobState
 from experiments.torchtune_builders import UnsupportedModel
 from scheduler import ending
+from scheduler.inventory import launching
 from scheduler.launchers.base import ExitRecord, Launcher, LaunchRequest
 from scheduler.models import Job, Node
 from scheduler.placed import placed_job, program_of
@@ -49,16 +50,15 @@ def claim(*, node: Node, now: datetime) -> list[Job]:
 def launch(*, job: Job, launcher: Launcher, now: datetime) -> bool:
     """CLAIMED -> RUNNING. A job that cannot be prepared or started ends with the reason; then it is False."""
     placed = placed_job(job)
+    if placed.on_gpu and (obstacle := launching.obstacle(job)):
+        return _not_launched(job, placed, failed(obstacle.reason, obstacle.message), now)
     try:
         command = program_of(placed).prepare(placed, surroundings())
         _write_files(placed, command)
         launcher.submit(_request(job, placed, command))
     except Exception as error:  # a model's files may hold anything, and must not end the agent
         log.warning("job %s could not be launched: %s", job.pk, error)
-        verdict = failed(_launch_reason(error), f"{error}")
-        outcomes = {run.run_id: verdict.outcome for run in placed.runs}
-        ending.end_job(job=job, record=None, outcomes=outcomes, log_tail="", now=now)
-        return False
+        return _not_launched(job, placed, failed(_launch_reason(error), f"{error}"), now)
     Job.objects.filter(pk=job.pk, state=JobState.CLAIMED).update(state=JobState.RUNNING, started_at=now)
     Run.objects.filter(launches__job=job, fencing_token=job.pk).update(started_at=now)
     return True
@@ -67,6 +67,8 @@ def launch(*, job: Job, launcher: Launcher, now: datetime) -> bool:
 def end(*, job: Job, record: ExitRecord, now: datetime) -> None:
     """Verify what an ended job left behind, keep what was measured, and end its row."""
     placed = placed_job(job)
+    if placed.on_gpu:
+        record = launching.with_left_behind(job, record)
     verdicts = _verified(placed, record) if placed.runs else {}
     _harvest(job, placed, verdicts, now)
     tail = file_tail(placed.paths.log, LOG_TAIL_LINES)
@@ -100,6 +102,12 @@ def cancel_requested(*, node: Node, launcher: Launcher, now: datetime) -> None:
 
 def open_jobs(node: Node) -> list[Job]:
     return list(Job.objects.filter(node=node, state__in=OPEN_JOB_STATES).select_related("experiment", "node"))
+
+
+def _not_launched(job: Job, placed: PlacedJob, verdict: Verdict, now: datetime) -> bool:
+    outcomes = {run.run_id: verdict.outcome for run in placed.runs}
+    ending.end_job(job=job, record=None, outcomes=outcomes, log_tail="", now=now)
+    return False
 
 
 def _cancel_runs(job: Job, now: datetime) -> None:
