@@ -68,6 +68,8 @@ class FinishReason(StrEnum):
     LAUNCH_FAILED = "LAUNCH_FAILED"
     SUPERVISOR_LOST = "SUPERVISOR_LOST"
     NODE_LOST = "NODE_LOST"
+    DEVICE_TAKEN = "DEVICE_TAKEN"
+    DEVICE_FAILED = "DEVICE_FAILED"
     STOPPED = "STOPPED"
     CRASH_LOOP = "CRASH_LOOP"
     DEPENDENCY_FAILED = "DEPENDENCY_FAILED"
@@ -116,6 +118,12 @@ REASONS: dict[FinishReason, ReasonPolicy] = {
         "Its supervisor disappeared; what was left of it was ended.", True
     ),
     FinishReason.NODE_LOST: ReasonPolicy("Its node was lost.", True),
+    FinishReason.DEVICE_TAKEN: ReasonPolicy(
+        "Somebody else's program took its device before it was launched; it is queued again.", True, False
+    ),
+    FinishReason.DEVICE_FAILED: ReasonPolicy(
+        "Its device failed before it was launched, and was drained; it is queued again.", True, False
+    ),
     FinishReason.STOPPED: ReasonPolicy("labmgr was stopped while it ran; it is queued again.", True, False),
     FinishReason.CRASH_LOOP: ReasonPolicy(
         f"It was lost {MAX_LAUNCHES} times; look at the node before queueing it again."

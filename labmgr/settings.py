@@ -145,6 +145,8 @@ NODE_NAME = env.text(
 )
 POOL = env.text("LABMGR_POOL", "")
 CPU_SLOTS = env.integer("LABMGR_CPU_SLOTS", os.cpu_count() or 1, minimum=1)
+READ_EVERY_SECONDS = env.integer("LABMGR_READ_EVERY", 15, minimum=1)
+TOLERATED_PROGRAMS = env.names("LABMGR_TOLERATED_PROGRAMS", [])
 SIMULATED_DEVICES = env.text("SIMULATED_DEVICES", "")
 NODE_LOST_AFTER_SECONDS = env.integer("NODE_LOST_AFTER", 600, minimum=10)
 GRACE_SECONDS = env.integer("LABMGR_GRACE_SECONDS", 10)

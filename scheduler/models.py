@@ -118,6 +118,18 @@ class Device(models.Model):
     allocated_mib = models.PositiveIntegerField(default=0)
     state = models.CharField(max_length=12, choices=State, default=State.AVAILABLE)
     state_message = models.TextField(blank=True)
+    withheld_because = models.TextField(
+        blank=True,
+        help_text="Of a device that is gone: why it took no jobs before, and will not when it is back.",
+    )
+    foreign_mib = models.PositiveIntegerField(
+        default=0, help_text="Of its memory, what programs use that are not this lab's jobs."
+    )
+    foreign_use = models.TextField(blank=True, help_text="Whose programs those are.")
+    utilisation_percent = models.PositiveSmallIntegerField(null=True, help_text="When it was last looked at.")
+    uncorrected_errors = models.PositiveBigIntegerField(
+        default=0, help_text="Of its memory: as many as it has been drained for."
+    )
 
     class Meta:
         ordering = ["node", "index"]
@@ -131,11 +143,57 @@ class Device(models.Model):
         ]
 
     def __str__(self) -> str:
+        return f"{self.place} (simulated)" if self.kind == self.Kind.SIMULATED else self.place
+
+    @property
+    def place(self) -> str:
         return f"{self.node}:{self.index}"
+
+    @property
+    def free_mib(self) -> int:
+        """What is neither given to a job nor used by others."""
+        return max(0, self.memory_mib - self.allocated_mib - self.foreign_mib)
 
     @property
     def queue_name(self) -> str:
         return f"gpu.{self.node.name}.{self.index}"
+
+
+class Reading(models.Model):
+    """What was measured of a GPU at a moment; a figure that its driver does not tell is null."""
+
+    device = models.ForeignKey(Device, models.CASCADE, related_name="readings")
+    at = models.DateTimeField()
+    keep_until = models.DateTimeField(db_index=True)
+    used_mib = models.PositiveIntegerField()
+    foreign_mib = models.PositiveIntegerField()
+    utilisation_percent = models.PositiveSmallIntegerField(null=True)
+    temperature_celsius = models.SmallIntegerField(null=True)
+    power_watts = models.FloatField(null=True)
+
+    class Meta:
+        ordering = ["at"]
+        indexes = [models.Index(fields=["device", "at"], name="reading_of_device")]
+
+    def __str__(self) -> str:
+        return f"{self.device} at {self.at}"
+
+
+class HostReading(models.Model):
+    """What was measured of a machine at a moment."""
+
+    node = models.ForeignKey(Node, models.CASCADE, related_name="readings")
+    at = models.DateTimeField()
+    keep_until = models.DateTimeField(db_index=True)
+    used_mib = models.PositiveIntegerField(help_text="Of host memory, what could not be had at once.")
+    load = models.FloatField(help_text="The mean of the last minute: how many threads ran or wanted to.")
+
+    class Meta:
+        ordering = ["at"]
+        indexes = [models.Index(fields=["node", "at"], name="reading_of_node")]
+
+    def __str__(self) -> str:
+        return f"{self.node} at {self.at}"
 
 
 class Job(models.Model):

@@ -35,7 +35,7 @@ _COLUMNS = (
     "limit_seconds",
     "avoided_node",
 )
-_DEVICE_COLUMNS = ("id", "index", "memory_mib", "allocated_mib", "state")
+_DEVICE_COLUMNS = ("id", "index", "memory_mib", "allocated_mib", "foreign_mib", "state")
 _JOB_COLUMNS = (
     "pk",
     "node__name",
@@ -183,14 +183,14 @@ def _eligible(row: tuple[Any, ...]) -> EligibleRun:
 
 
 def _free_device(
-    node: Node, device_id: int, index: int, memory_mib: int, allocated_mib: int, state: str
+    node: Node, device_id: int, index: int, memory_mib: int, allocated_mib: int, foreign_mib: int, state: str
 ) -> FreeDevice:
     return FreeDevice(
         id=device_id,
         node=node.name,
         index=index,
         memory_mib=memory_mib,
-        free_mib=memory_mib - allocated_mib,
+        free_mib=max(0, memory_mib - allocated_mib - foreign_mib),
         is_offered=state == Device.State.AVAILABLE and not node.is_draining,
     )
 

@@ -8,6 +8,7 @@ from django.conf import settings
 
 from scheduler import inventory
 from scheduler.agent import Agent
+from scheduler.inventory.lookout import Lookout
 from scheduler.launchers.local import LocalLauncher
 from scheduler.launchers.simulated import SimulatedLauncher
 from scheduler.models import Job
@@ -19,6 +20,7 @@ CONTROL_QUEUE = "control"
 SLOTS_A_DEVICE = 8
 
 _agents: dict[str, Agent] = {}
+_lookouts: list[Lookout] = []
 _tickers: list[Ticker] = []
 
 
@@ -33,8 +35,8 @@ def readings() -> list[inventory.NodeReading]:
 
 def queues_of(reading: inventory.NodeReading) -> list[str]:
     """Simulated nodes use one queue; on real ones every device has its own."""
-    indexes = [0] if reading.is_simulated else [device.index for device in reading.devices]
-    return [f"gpu.{reading.name}.{index}" for index in indexes]
+    indexes = [] if reading.is_simulated else [device.index for device in reading.devices]
+    return [f"gpu.{reading.name}.{index}" for index in indexes or [0]]
 
 
 def start(*, queues: list[str], send: Callable[[Job], None]) -> None:
@@ -47,11 +49,15 @@ def start(*, queues: list[str], send: Callable[[Job], None]) -> None:
             launcher = SimulatedLauncher() if reading.is_simulated else LocalLauncher()
             _agents[reading.name] = Agent(reading=reading, launcher=launcher, send=send)
             _agents[reading.name].start()
+            _lookouts.append(Lookout(node_name=reading.name))
+            _lookouts[-1].start()
 
 
 def stop() -> None:
     for ticker in _tickers:
         ticker.stop()
+    for lookout in _lookouts:
+        lookout.stop()
     for agent in _agents.values():
         agent.stop()
 

@@ -19,6 +19,7 @@ from experiments.states import OPEN_JOB_STATES, FinishReason, JobState
 from experiments.torchtune_builders import UnsupportedModel
 from scheduler import ending
 from scheduler.ending import EndedJob
+from scheduler.inventory import launching
 from scheduler.launchers.base import ExitRecord, Launcher, LaunchRequest
 from scheduler.models import Job, Node
 from scheduler.paths import fence_file
@@ -56,7 +57,7 @@ def launch(*, job: Job, launcher: Launcher, now: datetime) -> bool:
 def launch_all(*, jobs: Sequence[Job], launcher: Launcher, now: datetime) -> set[int]:
     """The same for many, whose rows are read and written at once; returns the ids of those that run."""
     pairs = list(zip(jobs, placed_jobs(jobs), strict=True))
-    failures = {job.pk: error for job, placed in pairs if (error := _submit(job, placed, launcher))}
+    failures = {job.pk: verdict for job, placed in pairs if (verdict := _submit(job, placed, launcher))}
     launched = [job.pk for job in jobs if job.pk not in failures]
     runs = [run.run_id for job, placed in pairs if job.pk not in failures for run in placed.runs]
     Job.objects.filter(pk__in=launched, state=JobState.CLAIMED).update(state=JobState.RUNNING, started_at=now)
@@ -77,6 +78,11 @@ def end_all(*, records: Sequence[ExitRecord], now: datetime) -> None:
     by_job = {record.job_id: record for record in records}
     jobs = list(Job.objects.filter(pk__in=by_job).select_related("experiment", "node"))
     placed = placed_jobs(jobs)
+    by_job |= {
+        job.pk: launching.with_left_behind(job, by_job[job.pk])
+        for job, each in zip(jobs, placed, strict=True)
+        if each.on_gpu
+    }
     verdicts = [_verified(each, by_job[each.job_id]) if each.runs else {} for each in placed]
     _harvest(jobs, placed, verdicts, now)
     ended = [_ended(j, p, v, by_job[j.pk]) for j, p, v in zip(jobs, placed, verdicts, strict=True)]
@@ -128,8 +134,10 @@ def _cancel_runs(job: Job, now: datetime) -> None:
             (placed.paths.cancelled / str(run.run_id)).touch()
 
 
-def _submit(job: Job, placed: PlacedJob, launcher: Launcher) -> Exception | None:
+def _submit(job: Job, placed: PlacedJob, launcher: Launcher) -> Verdict | None:
     """Why it could not be started, if so."""
+    if placed.on_gpu and (obstacle := launching.obstacle(job)):
+        return failed(obstacle.reason, obstacle.message)
     try:
         command = program_of(placed).prepare(placed, surroundings())
         if command.has_files:
@@ -137,12 +145,11 @@ def _submit(job: Job, placed: PlacedJob, launcher: Launcher) -> Exception | None
         launcher.submit(_request(job, placed, command))
     except Exception as error:  # a model's files may hold anything, and must not end the agent
         log.warning("job %s could not be launched: %s", job.pk, error)
-        return error
+        return failed(_launch_reason(error), f"{error}")
     return None
 
 
-def _end_unlaunched(job: Job, placed: PlacedJob, error: Exception, now: datetime) -> None:
-    verdict = failed(_launch_reason(error), f"{error}")
+def _end_unlaunched(job: Job, placed: PlacedJob, verdict: Verdict, now: datetime) -> None:
     outcomes = {run.run_id: verdict.outcome for run in placed.runs}
     ending.end_job(job=job, record=None, outcomes=outcomes, log_tail="", now=now)
 

@@ -2,7 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
+
+from django.utils import timezone
 
 from experiments.summaries import Summary
 
@@ -29,6 +32,21 @@ def curves(by_name: Mapping[str, Curve]) -> str:
         for name, curve in by_name.items()
     ]
     return _chart("line", "loss", lines, x="step")
+
+
+def over_time(unit: str, series: Mapping[str, Sequence[tuple[datetime, float | None]]]) -> str:
+    """Times are shown as the lab's clocks show them, whatever zone the browser is in."""
+    lines = [
+        {"label": name, "points": [{"x": _wall_clock(at), "y": value} for at, value in points]}
+        for name, points in series.items()
+    ]
+    return _chart("line", unit, lines, time=True)
+
+
+def _wall_clock(at: datetime) -> int:
+    """In milliseconds, to be read as if it were UTC."""
+    local = timezone.localtime(at)
+    return round(local.replace(tzinfo=UTC).timestamp() * 1000)
 
 
 def _bar(row: Any, metric: str) -> dict[str, Any]:

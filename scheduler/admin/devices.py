@@ -2,12 +2,13 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import Prefetch, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
 from experiments.admin.base import ReadOnlyAdmin, url_of
 from experiments.templatetags import lab as display
 from scheduler import stopping
+from scheduler.admin import readings
 from scheduler.models import Device, Lease
 
 HELD = Prefetch(
@@ -19,15 +20,26 @@ HELD = Prefetch(
 class DeviceAdmin(ReadOnlyAdmin):
     """Only whether a device takes jobs is for people to say."""
 
-    list_display = ["place", "kind", "model_name", "shown_state", "memory", "jobs", "state_message"]
+    list_display = ["place", "kind", "model_name", "shown_state", "memory", "others", "jobs", "why_not"]
     list_select_related = ["node"]
     list_filter = ["state", "kind", "node"]
     search_fields = ["node__name", "uuid", "model_name"]
     actions = ["drain", "resume"]
     fieldsets = [
         (None, {"fields": ["place", "kind", "model_name", "identity", "queue"]}),
-        ("Now", {"fields": ["shown_state", "state_message", "memory", "jobs"]}),
+        (
+            "Now",
+            {"fields": ["shown_state", "state_message", "memory", "others", "foreign_use", "busy", "jobs"]},
+        ),
     ]
+    change_form_after_template = "admin/scheduler/readings.html"
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        device = self.get_object(request, object_id)
+        measured = readings.of_device(device, request) if device else {}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **measured})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
         seen: QuerySet[Device] = super().get_queryset(request)
@@ -48,7 +60,7 @@ class DeviceAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Device", ordering="node__name")
     def place(self, device: Device) -> str:
-        return str(device)
+        return device.place
 
     @admin.display(description="UUID", ordering="uuid")
     def identity(self, device: Device) -> str:
@@ -66,6 +78,18 @@ class DeviceAdmin(ReadOnlyAdmin):
     def memory(self, device: Device) -> SafeString:
         text = f"{display.mebibytes(device.allocated_mib)} of {display.mebibytes(device.memory_mib)}"
         return display.bar(device.allocated_mib, device.memory_mib, text)
+
+    @admin.display(description="Used by others", ordering="foreign_mib")
+    def others(self, device: Device) -> str:
+        return display.mebibytes(device.foreign_mib) if device.foreign_mib else display.NOTHING
+
+    @admin.display(description="Busy, when last looked at")
+    def busy(self, device: Device) -> str:
+        return display.NOTHING if device.utilisation_percent is None else f"{device.utilisation_percent} %"
+
+    @admin.display(description="Why not all of it")
+    def why_not(self, device: Device) -> SafeString:
+        return display.clipped(" ".join(filter(None, (device.state_message, device.foreign_use))))
 
     @admin.display(description="Held by")
     def jobs(self, device: Any) -> str | SafeString:

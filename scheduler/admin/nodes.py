@@ -1,10 +1,13 @@
+from typing import Any
+
 from django.contrib import admin
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
 from experiments.admin.base import ReadOnlyAdmin
 from experiments.templatetags import lab as display
+from scheduler.admin import readings
 from scheduler.models import Node
 
 
@@ -18,6 +21,15 @@ class NodeAdmin(ReadOnlyAdmin):
         ("Given to jobs", {"fields": ["memory", "threads"]}),
         ("Its agent's session", {"fields": ["session_renewed_at", "session_epoch", "boot_id"]}),
     ]
+
+    change_form_after_template = "admin/scheduler/readings.html"
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        node = self.get_object(request, object_id)
+        measured = readings.of_node(node, request) if node else {}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **measured})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
         seen: QuerySet[Node] = super().get_queryset(request)

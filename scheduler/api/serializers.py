@@ -7,7 +7,7 @@ from rest_framework import serializers
 from experiments.api.evidence_serializers import EstimateSerializer
 from experiments.models import Run
 from experiments.states import RunState
-from scheduler.models import Device, Job, Lease, Node
+from scheduler.models import Device, HostReading, Job, Lease, Node, Reading
 
 
 class RunSerializer(serializers.ModelSerializer[Run]):
@@ -72,17 +72,19 @@ class EstimatedRunSerializer(RunSerializer):
 
 
 class LeaseSerializer(serializers.ModelSerializer[Lease]):
-    device = serializers.StringRelatedField[Any]()
+    device = serializers.CharField(source="device.place", read_only=True)
+    kind = serializers.CharField(source="device.kind", read_only=True)
 
     class Meta:
         model = Lease
-        fields = ["device", "memory_mib", "released_at"]
+        fields = ["device", "kind", "memory_mib", "released_at"]
         read_only_fields = fields
 
 
 class JobSerializer(serializers.ModelSerializer[Job]):
     node = serializers.StringRelatedField[Any]()
     experiment = serializers.StringRelatedField[Any]()
+    is_simulated = serializers.BooleanField(source="node.is_simulated", read_only=True)
     runs = serializers.SerializerMethodField()
     leases = LeaseSerializer(many=True, read_only=True)
 
@@ -92,6 +94,7 @@ class JobSerializer(serializers.ModelSerializer[Job]):
             "id",
             "title",
             "node",
+            "is_simulated",
             "experiment",
             "runs",
             "leases",
@@ -119,6 +122,8 @@ class JobSerializer(serializers.ModelSerializer[Job]):
 
 
 class DeviceSerializer(serializers.ModelSerializer[Device]):
+    """`foreign_mib` is what others' programs use of it, which is not offered; `free_mib` what a job could have now."""
+
     node = serializers.StringRelatedField[Any]()
 
     class Meta:
@@ -132,6 +137,10 @@ class DeviceSerializer(serializers.ModelSerializer[Device]):
             "model_name",
             "memory_mib",
             "allocated_mib",
+            "foreign_mib",
+            "free_mib",
+            "foreign_use",
+            "utilisation_percent",
             "state",
             "state_message",
             "queue_name",
@@ -155,6 +164,31 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
             "allocated_cpu_threads",
         ]
         read_only_fields = fields
+
+
+class ReadingSerializer(serializers.ModelSerializer[Reading]):
+    class Meta:
+        model = Reading
+        fields = [
+            "at",
+            "used_mib",
+            "foreign_mib",
+            "utilisation_percent",
+            "temperature_celsius",
+            "power_watts",
+        ]
+        read_only_fields = fields
+
+
+class HostReadingSerializer(serializers.ModelSerializer[HostReading]):
+    class Meta:
+        model = HostReading
+        fields = ["at", "used_mib", "load"]
+        read_only_fields = fields
+
+
+class HoursSerializer(serializers.Serializer[Any]):
+    hours = serializers.FloatField(min_value=0.01, max_value=336, default=1)
 
 
 class LinesSerializer(serializers.Serializer[Any]):

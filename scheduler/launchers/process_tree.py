@@ -116,6 +116,26 @@ def _everybody() -> Iterator[_Stat]:
     return (stat for pid in pids if (stat := _stat(pid)))
 
 
+def lineage(pid: int) -> list[tuple[Process, int]]:
+    """A process and its ancestors, the nearest first, each with its session; empty when it cannot be seen."""
+    found: list[tuple[Process, int]] = []
+    while pid and (stat := _stat(pid)) and len(found) < 1000:
+        found.append((stat.process, stat.session))
+        pid = stat.parent
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    stat = _stat(pid)
+    return stat is not None and stat.alive
+
+
+def environment(pid: int) -> dict[str, str]:
+    """What a process was started with; empty when it is gone or another account's."""
+    pairs = (os.fsdecode(pair).partition("=") for pair in _read(f"/proc/{pid}/environ").split(b"\0"))
+    return {name: value for name, _, value in pairs if name}
+
+
 def rss_kib(processes: Iterable[Process]) -> int:
     """The sum of their resident memory."""
     pages = (_read(f"/proc/{process.pid}/statm").split()[1:2] for process in processes)

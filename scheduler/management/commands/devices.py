@@ -23,9 +23,10 @@ class Command(BaseCommand):
         for device in devices:
             jobs = ", ".join(f"job {job['id']} {job['title']}" for job in device["jobs"]) or "free"
             memory = f"{device['allocated_mib']:,} of {device['memory_mib']:,} MiB"
-            self.stdout.write(
-                f"{device['node']}:{device['index']}  {device['kind']}  {device['state']}  {memory}  {jobs}"
-            )
+            place = f"{device['node']}:{device['index']}"
+            why_not = " ".join(filter(None, (device["message"], device["foreign_use"])))
+            told = (place, device["kind"], device["state"], memory, jobs, why_not)
+            self.stdout.write("  ".join(told).rstrip())
 
 
 def _device(device: Device) -> dict[str, Any]:
@@ -41,6 +42,9 @@ def _device(device: Device) -> dict[str, Any]:
         "message": device.state_message or None,
         "memory_mib": device.memory_mib,
         "allocated_mib": device.allocated_mib,
+        "foreign_mib": device.foreign_mib,
+        "foreign_use": device.foreign_use or None,
+        "utilisation_percent": device.utilisation_percent,
         "node_renewed_at": renewed.isoformat() if renewed else None,
         "jobs": [{"id": job.pk, "title": job.title, "state": job.state} for job in jobs],
     }

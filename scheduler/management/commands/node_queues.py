@@ -11,6 +11,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         readings = residents.readings()
-        slots = sum(residents.SLOTS_A_DEVICE * len(reading.devices) for reading in readings)
+        slots = sum(residents.SLOTS_A_DEVICE * max(1, len(reading.devices)) for reading in readings)
         queues = [queue for reading in readings for queue in residents.queues_of(reading)]
         self.stdout.write(json.dumps({"node": readings[0].name, "queues": queues, "slots": slots}))

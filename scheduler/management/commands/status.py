@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from experiments.models import Experiment
 from experiments.shell import experiment_named
+from experiments.states import RunKind
 from experiments.summaries import cell_state
 from scheduler.queries import away_notes, waiting_reasons
 
@@ -44,6 +45,7 @@ def _status(experiment: Experiment, waiting: Mapping[int, str]) -> dict[str, Any
             {
                 "id": run.pk,
                 "name": run.name,
+                "kind": run.kind,
                 "state": run.state,
                 "reason": run.reason or None,
                 "message": run.message or None,
@@ -59,7 +61,8 @@ def _text(experiment: dict[str, Any]) -> str:
     lines = [f"{experiment['name']}: {experiment['state']} ({counted})"]
     for run in experiment["runs"]:
         told = run["waiting_for"] or run["message"] or ""
+        name = f"{run['name']} (simulated)" if run["kind"] == RunKind.SIMULATED else run["name"]
         lines.append(
-            f"  {run['id']:>6}  {run['state']:<10} {run['reason'] or '':<18} {run['name']}  {told}".rstrip()
+            f"  {run['id']:>6}  {run['state']:<10} {run['reason'] or '':<18} {name}  {told}".rstrip()
         )
     return "\n".join(lines)

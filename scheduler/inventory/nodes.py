@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pynvml
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Case, CharField, F, Q, QuerySet, TextField, Value, When
 from django.db.models.functions import Greatest
 
+from scheduler.inventory import nvml
+from scheduler.inventory.nvml import FailedGpu
 from scheduler.models import Device, Node
 
 _MIB = 1024 * 1024
@@ -37,14 +38,24 @@ class NodeReading:
     cpu_threads: int
     devices: tuple[DeviceReading, ...]
     pool: str = ""
+    failed: tuple[FailedGpu, ...] = ()  # GPUs that are there and do not answer
+    gpu_problem: str = ""  # why no GPU can be seen at all
 
 
 def read_node(*, name: str, cpu_slots: int) -> NodeReading:
+    """GPUs where there are any, also such as do not answer; else CPU slots."""
+    seen = nvml.read()
     memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MIB
-    devices = _gpus() or _cpu_slots(name, cpu_slots, memory_mib)
-    threads = max(os.cpu_count() or 1, len(devices))
+    has_gpus = seen.gpus or seen.failed or (seen.problem and not seen.is_absent)
+    devices = _gpus(seen) if has_gpus else _cpu_slots(name, cpu_slots, memory_mib)
     return NodeReading(
-        name=name, is_simulated=False, host_memory_mib=memory_mib, cpu_threads=threads, devices=devices
+        name=name,
+        is_simulated=False,
+        host_memory_mib=memory_mib,
+        cpu_threads=max(os.cpu_count() or 1, len(devices)),
+        devices=devices,
+        failed=seen.failed,
+        gpu_problem=seen.problem,
     )
 
 
@@ -86,13 +97,19 @@ def record(reading: NodeReading) -> Node:
             host_memory_mib=Greatest(reading.host_memory_mib, F("allocated_host_memory_mib")),
             cpu_threads=Greatest(reading.cpu_threads, F("allocated_cpu_threads")),
         )
-    gone = node.devices.exclude(uuid__in=[device.uuid for device in reading.devices])
-    gone.update(state=Device.State.GONE, state_message="It is not there any more.")
-    node.devices.exclude(state=Device.State.GONE).update(index=F("index") + _OUT_OF_THE_WAY)
-    for device in reading.devices:
-        _record_device(node, device)
+    gpus = node.devices.filter(kind=Device.Kind.GPU).exclude(state=Device.State.GONE)
+    if reading.gpu_problem and gpus.exists():  # a fault of its driver makes no machine of CPU slots
+        drain(gpus, reading.gpu_problem)
+    else:
+        _record_devices(node, reading)
     node.refresh_from_db()
     return node
+
+
+def drain(devices: QuerySet[Device], message: str) -> int:
+    """Let what is available take no more jobs; what a person drained keeps that person's word."""
+    available = devices.filter(state=Device.State.AVAILABLE)
+    return available.update(state=Device.State.DRAINED, state_message=message)
 
 
 def boot_id() -> str:
@@ -108,10 +125,48 @@ def _node_facts(reading: NodeReading) -> dict[str, Any]:
     }
 
 
+def _record_devices(node: Node, reading: NodeReading) -> None:
+    uuids = [device.uuid for device in reading.devices]
+    absent = node.devices.exclude(uuid__in=uuids).exclude(state=Device.State.GONE)
+    failed = {gpu.index: absent.filter(_is_of(gpu)) for gpu in reading.failed}
+    kept = {index: list(devices.values_list("pk", flat=True)) for index, devices in failed.items()}
+    _mark_gone(absent.exclude(pk__in=[pk for pks in kept.values() for pk in pks]))
+    node.devices.exclude(state=Device.State.GONE).update(index=F("index") + _OUT_OF_THE_WAY)
+    for gpu in reading.failed:
+        drain(node.devices.filter(pk__in=kept[gpu.index]), gpu.message)
+        node.devices.filter(pk__in=kept[gpu.index]).update(index=gpu.index)
+    for device in reading.devices:
+        _record_device(node, device)
+
+
+def _is_of(gpu: FailedGpu) -> Q:
+    """Its row: by its UUID, or, where even that cannot be read, by where it was."""
+    return Q(uuid=gpu.uuid) if gpu.uuid else Q(index=gpu.index, kind=Device.Kind.GPU)
+
+
+def _mark_gone(devices: QuerySet[Device]) -> None:
+    """Why a device took no jobs outlasts its absence."""
+    available = When(state=Device.State.AVAILABLE, then=Value(""))
+    unsaid = When(state_message="", then=Value("It took no jobs before it was gone."))
+    devices.update(
+        withheld_because=Case(available, unsaid, default=F("state_message"), output_field=TextField()),
+        state=Device.State.GONE,
+        state_message="It is not there any more.",
+        foreign_mib=0,
+        foreign_use="",
+    )
+
+
 def _record_device(node: Node, reading: DeviceReading) -> None:
     facts = {"node": node, "index": reading.index, "kind": reading.kind, "model_name": reading.model_name}
     returned = Device.objects.filter(uuid=reading.uuid, state=Device.State.GONE)
-    returned.update(index=reading.index, state=Device.State.AVAILABLE, state_message="")
+    free = When(withheld_because="", then=Value(Device.State.AVAILABLE))
+    returned.update(
+        index=reading.index,
+        state=Case(free, default=Value(Device.State.DRAINED), output_field=CharField()),
+        state_message=F("withheld_because"),
+        withheld_because="",
+    )
     _, is_new = Device.objects.get_or_create(
         uuid=reading.uuid, defaults={**facts, "memory_mib": reading.memory_mib}
     )
@@ -142,23 +197,14 @@ def _processor() -> str:
     return named[1].strip() if named else platform.machine()
 
 
-def _gpus() -> tuple[DeviceReading, ...]:
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return ()
-    try:
-        return tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount()))
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _gpu(index: int) -> DeviceReading:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    return DeviceReading(
-        index=index,
-        kind=Device.Kind.GPU,
-        uuid=pynvml.nvmlDeviceGetUUID(handle),
-        model_name=pynvml.nvmlDeviceGetName(handle),
-        memory_mib=pynvml.nvmlDeviceGetMemoryInfo(handle).total // _MIB,
+def _gpus(seen: nvml.Gpus) -> tuple[DeviceReading, ...]:
+    return tuple(
+        DeviceReading(
+            index=gpu.index,
+            kind=Device.Kind.GPU,
+            uuid=gpu.uuid,
+            model_name=gpu.model_name,
+            memory_mib=gpu.memory_mib,
+        )
+        for gpu in seen.gpus
     )
