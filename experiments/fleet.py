@@ -53,6 +53,8 @@ class AskedRun:
     device_memory_mib: int | None
     host_memory_mib: int
     cpu_threads: int
+    pool: str
+    limit_seconds: int
     priority: int
     simulated: bool
     after: int | None = None

@@ -17,7 +17,7 @@ from django.db.models import F, Subquery
 from experiments.models import Experiment, Run, RunEvent
 from experiments.models.runs import RunQuerySet
 from experiments.specs import Outcome
-from experiments.states import ALLOWED, MAX_LAUNCHES, REASONS, FinishReason, RunState
+from experiments.states import AGEING, ALLOWED, MAX_LAUNCHES, REASONS, FinishReason, RunState
 
 
 class NotADraft(Exception):
@@ -34,7 +34,7 @@ def approve(*, experiment: Experiment, user: AbstractUser | None, now: datetime)
         raise NotADraft(f"Experiment {experiment.name!r} is approved already; plan it under a new name.")
     experiment.refresh_from_db()
     runs = Run.objects.filter(cell__experiment=experiment)
-    runs.filter(depends_on__isnull=True).update(ready_at=now)
+    _make_ready(runs.filter(depends_on__isnull=True), now)
     return _move(runs, RunState.PLANNED, RunState.QUEUED, now, queued_at=now)
 
 
@@ -43,7 +43,7 @@ def queue(*, run_ids: Iterable[int], now: datetime) -> int:
     """PLANNED -> QUEUED for runs that join an experiment which goes on already; returns how many."""
     approved = Run.objects.filter(pk__in=list(run_ids), cell__experiment__approved_at__isnull=False)
     runs = Run.objects.filter(pk__in=list(approved.values_list("pk", flat=True)))  # locks no experiment
-    runs.filter(depends_on__isnull=True).update(ready_at=now)
+    _make_ready(runs.filter(depends_on__isnull=True), now)
     return _move(runs, RunState.PLANNED, RunState.QUEUED, now, queued_at=now)
 
 
@@ -81,7 +81,7 @@ def succeed(*, job_of: Mapping[int, int], now: datetime) -> set[int]:
     ids = {run_id for run_id, token in tokens if token == job_of[run_id]}
     told = {"reason": "", "message": "", "log_tail": "", "finished_at": now}
     _move(Run.objects.filter(pk__in=ids), RunState.RUNNING, RunState.SUCCEEDED, now, **told)
-    Run.objects.filter(depends_on__in=ids, ready_at__isnull=True).update(ready_at=now)
+    _make_ready(Run.objects.filter(depends_on__in=ids), now)
     return ids
 
 
@@ -154,9 +154,16 @@ def _end(run_id: int, job_id: int, state: RunState, outcome: Outcome, log_tail: 
 
 def _tell_dependents(run_id: int, state: RunState, now: datetime) -> None:
     if state is RunState.SUCCEEDED:
-        Run.objects.filter(depends_on=run_id, ready_at__isnull=True).update(ready_at=now)
+        _make_ready(Run.objects.filter(depends_on=run_id), now)
     else:
         _cancel_dependents([run_id], now)
+
+
+def _make_ready(runs: RunQuerySet, now: datetime) -> None:
+    """Give them their turn: a point of priority is worth AGEING of waiting, so that nothing is passed for ever."""
+    waiting = runs.filter(ready_at__isnull=True)
+    for priority in set(waiting.values_list("priority", flat=True)):
+        waiting.filter(priority=priority).update(ready_at=now, turn_at=now - priority * AGEING)
 
 
 def _requeue(run_id: int, job_id: int, outcome: Outcome, node_name: str, now: datetime) -> bool:

@@ -17,6 +17,7 @@ class Resources:
     device_memory_mib: int | None = None  # of each device; None takes whole devices
     host_memory_mib: int = 0
     cpu_threads: int = 1
+    pool: str = ""  # the nodes it may run on: those of this pool
     limit_seconds: int = 24 * 3600
 
 

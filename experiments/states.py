@@ -8,9 +8,11 @@ Few states, many reasons: every reason carries its sentence and whether the run 
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 MAX_LAUNCHES = 3
+AGEING = timedelta(hours=1)  # of waiting that a point of priority is worth
 
 
 class RunState(StrEnum):

@@ -128,6 +128,7 @@ ML_PYTHON = env.path("LABMGR_ML_PYTHON", LABMGR_HOME / "env" / "ml" / "bin" / "p
 NODE_NAME = env.text(
     "LABMGR_NODE_NAME", "".join(c if c.isalnum() else "-" for c in socket.gethostname().lower())
 )
+POOL = env.text("LABMGR_POOL", "")
 CPU_SLOTS = env.integer("LABMGR_CPU_SLOTS", os.cpu_count() or 1, minimum=1)
 SIMULATED_DEVICES = env.text("SIMULATED_DEVICES", "")
 NODE_LOST_AFTER_SECONDS = env.integer("NODE_LOST_AFTER", 600, minimum=10)

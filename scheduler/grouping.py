@@ -4,9 +4,10 @@ An evaluation is held while a fine-tune of the same base model in the same exper
 most for the experiment's hold; evaluations with the same engine key then start as one job. Pure, as allocation is.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections import ChainMap, defaultdict
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
+from typing import cast
 
 from experiments.states import RunKind
 from scheduler.allocation import Decision, QueueItem
@@ -23,15 +24,15 @@ class EligibleRun:
     experiment_id: int
     base_model_id: int | None
     engine_key: str
-    priority: int
-    arrived_at: float  # unix seconds: when it was ready
+    turn: float  # sorts the queue: unix seconds, earlier by its priority
     hold_until: float  # unix seconds
     devices: int
     device_memory_mib: int | None
     host_memory_mib: int
     cpu_threads: int
+    pool: str
+    limit_seconds: int
     avoided_node: str
-    pool: str = ""
 
 
 BaseOfExperiment = tuple[int, int | None]  # experiment, base model
@@ -47,15 +48,17 @@ def decide(
     """Place the runs. `training` has the base models that a running fine-tune of an experiment trains."""
     evaluations = [run for run in runs if run.kind is RunKind.EVALUATE]
     others = [_item([run]) for run in runs if run.kind is not RunKind.EVALUATE]
+    if not evaluations:
+        return place(others)
     bases = {
         run.run_id: (run.experiment_id, run.base_model_id) for run in runs if run.kind is RunKind.FINETUNE
     }
-    trained = place(others).placements if evaluations else ()
-    started = {bases[i] for p in trained for i in p.item.run_ids if i in bases}
+    started = {bases[i] for p in place(others).placements for i in p.item.run_ids if i in bases}
     held = {run.run_id: reason for run in evaluations if (reason := _held(run, training, started, now))}
     free = [run for run in evaluations if run.run_id not in held]
     decision = place(others + [_item(group) for group in _sharing(free)])
-    return Decision(decision.placements, {**decision.waiting, **held})
+    waiting = ChainMap(held, cast(MutableMapping[int, str], decision.waiting))  # only read, and lazily
+    return Decision(decision.placements, waiting, decision.reserved)
 
 
 def _held(
@@ -72,30 +75,24 @@ def _held(
 def _sharing(evaluations: Iterable[EligibleRun]) -> list[list[EligibleRun]]:
     groups: dict[tuple[object, ...], list[EligibleRun]] = defaultdict(list)
     for run in evaluations:
-        needs = (
-            run.devices,
-            run.device_memory_mib,
-            run.host_memory_mib,
-            run.cpu_threads,
-            run.priority,
-            run.pool,
-        )
+        needs = (run.devices, run.device_memory_mib, run.host_memory_mib, run.cpu_threads, run.pool)
         groups[run.experiment_id, run.engine_key, *needs].append(run)
     return list(groups.values())
 
 
 def _item(group: list[EligibleRun]) -> QueueItem:
-    """A group arrives with the last of its runs."""
+    """A group has the turn of the last of its runs, and takes as long as all of them."""
     first = group[0]
     return QueueItem(
         run_ids=tuple(run.run_id for run in group),
         experiment_id=first.experiment_id,
-        order=(-first.priority, max(run.arrived_at for run in group), min(run.run_id for run in group)),
+        order=(max(run.turn for run in group), min(run.run_id for run in group)),
         devices=first.devices,
         device_memory_mib=first.device_memory_mib,
         host_memory_mib=first.host_memory_mib,
         cpu_threads=first.cpu_threads,
         simulated=first.kind is RunKind.SIMULATED,
-        avoided_node=first.avoided_node,
         pool=first.pool,
+        limit_seconds=sum(run.limit_seconds for run in group),
+        avoided_node=first.avoided_node,
     )

@@ -36,6 +36,7 @@ class NodeReading:
     host_memory_mib: int
     cpu_threads: int
     devices: tuple[DeviceReading, ...]
+    pool: str = ""
 
 
 def read_node(*, name: str, cpu_slots: int) -> NodeReading:
@@ -81,6 +82,7 @@ def record(reading: NodeReading) -> Node:
     if not is_new:
         Node.objects.filter(pk=node.pk).update(
             is_simulated=reading.is_simulated,
+            pool=reading.pool,
             host_memory_mib=Greatest(reading.host_memory_mib, F("allocated_host_memory_mib")),
             cpu_threads=Greatest(reading.cpu_threads, F("allocated_cpu_threads")),
         )
@@ -100,6 +102,7 @@ def boot_id() -> str:
 def _node_facts(reading: NodeReading) -> dict[str, Any]:
     return {
         "is_simulated": reading.is_simulated,
+        "pool": reading.pool,
         "host_memory_mib": reading.host_memory_mib,
         "cpu_threads": reading.cpu_threads,
     }

@@ -13,10 +13,8 @@ class Node(models.Model):
     """A machine that offers devices. Its agent renews the session; the database's clock judges it."""
 
     name = models.CharField(max_length=100, unique=True)
-    pool = models.CharField(
-        max_length=100, blank=True, default="", help_text="Takes the runs of this pool only."
-    )
     is_simulated = models.BooleanField(default=False)
+    pool = models.CharField(max_length=100, blank=True, help_text="Takes the runs that ask for this pool.")
     session_epoch = models.PositiveIntegerField(default=0, help_text="Counts the agents that ran here.")
     boot_id = models.CharField(max_length=64, blank=True)
     session_renewed_at = models.DateTimeField(null=True)

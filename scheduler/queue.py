@@ -1,19 +1,22 @@
 """Reading the queue and what is free, without a lock, for one decision."""
 
-from collections.abc import Collection, Iterable
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Coalesce
 
 from experiments.models import Experiment, Run
 from experiments.models.runs import RunQuerySet
-from experiments.states import RunKind, RunState
+from experiments.states import OPEN_JOB_STATES, RunKind, RunState
 from scheduler import grouping
-from scheduler.allocation import Decision, FreeDevice, FreeNode, QueueItem, place
+from scheduler.allocation import Decision, FreeDevice, FreeNode, QueueItem, Running, place
 from scheduler.grouping import EligibleRun
-from scheduler.models import Device, Node
+from scheduler.models import Device, Job, Lease, Node
+
+LOOKED_AT = 1000  # of the queue, when people ask why it waits
 
 _COLUMNS = (
     "id",
@@ -21,17 +24,27 @@ _COLUMNS = (
     "cell__experiment_id",
     "cell__base_model_id",
     "engine_key",
-    "priority",
+    "turn_at",
     "ready_at",
     "cell__experiment__evaluation_hold_seconds",
     "devices",
     "device_memory_mib",
     "host_memory_mib",
     "cpu_threads",
-    "avoided_node",
     "pool",
+    "limit_seconds",
+    "avoided_node",
 )
-_DEVICE_COLUMNS = ("id", "node__name", "index", "memory_mib", "allocated_mib")
+_DEVICE_COLUMNS = ("id", "index", "memory_mib", "allocated_mib", "state")
+_JOB_COLUMNS = (
+    "pk",
+    "node__name",
+    "host_memory_mib",
+    "cpu_threads",
+    "limit_seconds",
+    "started_at",
+    "placed_at",
+)
 
 
 def decide(*, now: datetime, pool: str | None = None, most: int | None = None) -> Decision:
@@ -43,62 +56,89 @@ def decide(*, now: datetime, pool: str | None = None, most: int | None = None) -
     nodes = free_nodes(pool=pool)
     runs = eligible_runs() if most is None else _front(nodes, most)
     windows = open_windows() if most is None else _windows_of({run.experiment_id for run in runs})
+    running = running_by_job(now=now, pool=pool) if runs else {}
 
     def place_here(items: list[QueueItem]) -> Decision:
-        return place(items, nodes, windows)
+        return place(items, nodes, windows, running.values(), now.timestamp())
 
     return grouping.decide(runs=runs, training=_training(), now=now.timestamp(), place=place_here)
 
 
 def eligible_runs() -> list[EligibleRun]:
-    return [_eligible(row) for row in _ready().order_by("id").values_list(*_COLUMNS)]
+    """What waits for nothing but devices, the first of the queue."""
+    return [_eligible(row) for row in _ready().values_list(*_COLUMNS)[:LOOKED_AT]]
 
 
 def queued_runs() -> list[EligibleRun]:
     """All that is queued, what waits for another run, too; that one arrives when it was queued."""
-    runs = Run.objects.queued().filter(cancel_requested_at__isnull=True)
-    arrived = runs.annotate(arrived_at=Coalesce("ready_at", "queued_at")).order_by("id")
-    columns = ["arrived_at" if column == "ready_at" else column for column in _COLUMNS]
+    runs = Run.objects.queued().filter(cancel_requested_at__isnull=True).order_by("id")
+    arrived = runs.annotate(
+        arrived_at=Coalesce("ready_at", "queued_at"), turns_at=Coalesce("turn_at", "queued_at")
+    )
+    renamed = {"ready_at": "arrived_at", "turn_at": "turns_at"}
+    columns = [renamed.get(column, column) for column in _COLUMNS]
     return [_eligible(row) for row in arrived.values_list(*columns)]
 
 
 def free_nodes(*, pool: str | None = None) -> list[FreeNode]:
-    nodes = Node.objects.filter(is_draining=False, session_renewed_at__isnull=False)
-    available = Device.objects.filter(state=Device.State.AVAILABLE)
+    """Nodes that have an agent, with all their devices; what is drained is there and not offered."""
+    nodes = Node.objects.filter(session_renewed_at__isnull=False)
     if pool is not None:
-        nodes, available = nodes.filter(pool=pool), available.filter(node__pool=pool)
-    devices: dict[str, list[FreeDevice]] = {}
-    for row in available.order_by("index").values_list(*_DEVICE_COLUMNS):
-        devices.setdefault(row[1], []).append(_free_device(row))
-    return [_free_node(node, devices.get(node.name, [])) for node in nodes]
+        nodes = nodes.filter(pool=pool)
+    by_id = {node.pk: node for node in nodes}
+    devices: dict[int, list[FreeDevice]] = {}
+    there = Device.objects.filter(node__in=by_id).exclude(state=Device.State.GONE).order_by("index")
+    for node_id, *row in there.values_list("node_id", *_DEVICE_COLUMNS):
+        devices.setdefault(node_id, []).append(_free_device(by_id[node_id], *row))
+    return [_free_node(node, devices.get(pk, [])) for pk, node in by_id.items()]
+
+
+def running_by_job(*, now: datetime, pool: str | None = None) -> dict[int, Running]:
+    """What open jobs hold, and when their limits end them at the latest."""
+    jobs = Job.objects.filter(state__in=OPEN_JOB_STATES).order_by()
+    leases = Lease.objects.filter(released_at__isnull=True).order_by()
+    if pool is not None:
+        jobs, leases = jobs.filter(node__pool=pool), leases.filter(job__node__pool=pool)
+    held: dict[int, dict[int, int]] = {}
+    for job_id, device_id, memory_mib in leases.values_list("job_id", "device_id", "memory_mib"):
+        held.setdefault(job_id, {})[device_id] = memory_mib
+    return {row[0]: _running(row, held.get(row[0], {}), now) for row in jobs.values_list(*_JOB_COLUMNS)}
+
+
+def _running(row: tuple[Any, ...], held_mib: Mapping[int, int], now: datetime) -> Running:
+    _, node, host_mib, threads, limit, started, placed = row
+    ends_at = (started or placed) + timedelta(seconds=limit + settings.GRACE_SECONDS)
+    return Running(
+        node=node,
+        device_mib=held_mib,
+        host_memory_mib=host_mib,
+        cpu_threads=threads,
+        ends_at=max(now, ends_at).timestamp(),
+    )
 
 
 def open_windows() -> dict[int, int]:
-    queued = Run.objects.queued().values("cell__experiment_id")
-    return _windows_of(queued)
+    return _windows_of(Run.objects.queued().values("cell__experiment_id"))
 
 
 def _windows_of(experiment_ids: Collection[int] | QuerySet[Any, Any]) -> dict[int, int]:
     approved = Experiment.objects.filter(approved_at__isnull=False, pk__in=experiment_ids)
-    return {
-        pk: most - open_jobs
-        for pk, most, open_jobs in approved.values_list("id", "max_parallel", "open_jobs")
-    }
+    columns = ("id", "max_parallel", "open_jobs")
+    return {pk: most - open_jobs for pk, most, open_jobs in approved.values_list(*columns)}
 
 
 def _ready() -> RunQuerySet:
     ready = Q(depends_on__isnull=True) | Q(depends_on__state=RunState.SUCCEEDED)
-    return Run.objects.queued().filter(ready, cancel_requested_at__isnull=True, ready_at__isnull=False)
+    runs = Run.objects.queued().filter(ready, cancel_requested_at__isnull=True, turn_at__isnull=False)
+    return runs.order_by("turn_at", "id")
 
 
 def _front(nodes: Iterable[FreeNode], most: int) -> list[EligibleRun]:
     """The first so many runs of every pool that has something free."""
     closed = list(Experiment.objects.filter(open_jobs__gte=F("max_parallel")).values_list("pk", flat=True))
-    open_runs = _ready().exclude(cell__experiment_id__in=closed).order_by("-priority", "ready_at", "id")
+    runs = _ready().exclude(cell__experiment_id__in=closed)
     pools = sorted({node.pool for node in nodes if any(device.free_mib for device in node.devices)})
-    return [
-        _eligible(row) for pool in pools for row in open_runs.filter(pool=pool).values_list(*_COLUMNS)[:most]
-    ]
+    return [_eligible(row) for pool in pools for row in runs.filter(pool=pool).values_list(*_COLUMNS)[:most]]
 
 
 def _training() -> frozenset[grouping.BaseOfExperiment]:
@@ -113,15 +153,16 @@ def _eligible(row: tuple[Any, ...]) -> EligibleRun:
         experiment,
         base,
         key,
-        priority,
+        turn_at,
         ready_at,
         hold,
         devices,
         device_mib,
         host_mib,
         threads,
-        avoided,
         pool,
+        limit,
+        avoided,
     ) = row
     return EligibleRun(
         run_id=run_id,
@@ -129,22 +170,28 @@ def _eligible(row: tuple[Any, ...]) -> EligibleRun:
         experiment_id=experiment,
         base_model_id=base,
         engine_key=key,
-        priority=priority,
-        arrived_at=ready_at.timestamp(),
+        turn=turn_at.timestamp(),
         hold_until=ready_at.timestamp() + hold,
         devices=devices,
         device_memory_mib=device_mib,
         host_memory_mib=host_mib,
         cpu_threads=threads,
-        avoided_node=avoided,
         pool=pool,
+        limit_seconds=limit,
+        avoided_node=avoided,
     )
 
 
-def _free_device(row: tuple[int, str, int, int, int]) -> FreeDevice:
-    device_id, node, index, memory_mib, allocated_mib = row
+def _free_device(
+    node: Node, device_id: int, index: int, memory_mib: int, allocated_mib: int, state: str
+) -> FreeDevice:
     return FreeDevice(
-        id=device_id, node=node, index=index, memory_mib=memory_mib, free_mib=memory_mib - allocated_mib
+        id=device_id,
+        node=node.name,
+        index=index,
+        memory_mib=memory_mib,
+        free_mib=memory_mib - allocated_mib,
+        is_offered=state == Device.State.AVAILABLE and not node.is_draining,
     )
 
 

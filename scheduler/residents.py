@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from django.conf import settings
 
@@ -27,7 +28,7 @@ def readings() -> list[inventory.NodeReading]:
     if settings.SIMULATED_DEVICES:
         name = f"{settings.NODE_NAME}-simulated"
         nodes.append(inventory.read_simulated(name=name, text=settings.SIMULATED_DEVICES))
-    return nodes
+    return [replace(node, pool=settings.POOL) for node in nodes]
 
 
 def queues_of(reading: inventory.NodeReading) -> list[str]:

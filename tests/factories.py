@@ -202,11 +202,12 @@ def planned_row(*, seconds: Figure, memory: Figure | None = None, **fields: Any)
 
 def _implied_by(state: str) -> dict[str, Any]:
     """What lifecycle would have written on the way to this state."""
-    started = {"fencing_token": 1, "launches_count": 1, "queued_at": NOW, "ready_at": NOW, "started_at": NOW}
+    ready = {"ready_at": NOW, "turn_at": NOW}
+    started = {"fencing_token": 1, "launches_count": 1, "queued_at": NOW, "started_at": NOW, **ready}
     finished = {"finished_at": NOW + timedelta(minutes=1)}
     return {
         RunState.PLANNED: {},
-        RunState.QUEUED: {"queued_at": NOW, "ready_at": NOW},
+        RunState.QUEUED: {"queued_at": NOW, **ready},
         RunState.RUNNING: started,
         RunState.SUCCEEDED: started | finished,
         RunState.FAILED: started

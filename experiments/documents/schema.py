@@ -104,6 +104,9 @@ class Needs(_Strict):
     )
     host_memory_mib: NaturalInt = 0
     cpu_threads: PositiveInt = 1
+    pool: Annotated[str, Field(max_length=100)] = Field(
+        "", description="The nodes it may run on: those whose LABMGR_POOL is this. Else nodes of no pool."
+    )
 
 
 class Command(_Strict):

@@ -40,11 +40,9 @@ class Run(models.Model):
     )
     host_memory_mib = models.PositiveIntegerField(default=0)
     cpu_threads = models.PositiveIntegerField(default=1)
+    pool = models.CharField(max_length=100, blank=True, help_text="The nodes that it may run on.")
     limit_seconds = models.PositiveIntegerField()
     priority = models.IntegerField(default=0)
-    pool = models.CharField(
-        max_length=100, blank=True, default="", help_text="Goes to nodes of this pool only."
-    )
 
     state = models.CharField(
         max_length=12, choices=[(s.value, s.value) for s in RunState], default=RunState.PLANNED
@@ -65,6 +63,9 @@ class Run(models.Model):
 
     queued_at = models.DateTimeField(null=True)
     ready_at = models.DateTimeField(null=True, help_text="When the run that it builds on had succeeded.")
+    turn_at = models.DateTimeField(
+        null=True, help_text="Sorts the queue: when it was ready, less an hour for each point of priority."
+    )
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     harvested_at = models.DateTimeField(null=True)
@@ -74,7 +75,7 @@ class Run(models.Model):
     class Meta:
         ordering = ["-id"]
         indexes = [
-            models.Index(fields=["state", "-priority", "queued_at", "id"], name="run_queue"),
+            models.Index(fields=["state", "turn_at", "id"], name="run_queue"),
             models.Index(fields=["state", "finished_at"], name="run_recent"),
         ]
         constraints = [
@@ -106,6 +107,7 @@ class Run(models.Model):
             device_memory_mib=self.device_memory_mib,
             host_memory_mib=self.host_memory_mib,
             cpu_threads=self.cpu_threads,
+            pool=self.pool,
             limit_seconds=self.limit_seconds,
         )
 

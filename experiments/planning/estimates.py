@@ -185,6 +185,8 @@ def _asked(cell: PlannedCell, estimate: CellEstimate, first: int, priority: int)
             device_memory_mib=needs.device_memory_mib,
             host_memory_mib=needs.host_memory_mib,
             cpu_threads=needs.cpu_threads,
+            pool=needs.pool,
+            limit_seconds=needs.limit_seconds,
             priority=priority,
             simulated=isinstance(run.spec, SimulatedSpec),
             after=positions.get(run.builds_on) if run.builds_on else None,

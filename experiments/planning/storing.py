@@ -251,6 +251,7 @@ def _run(cell: Cell, run: PlannedRun, priority: int, builds_on: Run | None) -> R
         device_memory_mib=needs.device_memory_mib,
         host_memory_mib=needs.host_memory_mib,
         cpu_threads=needs.cpu_threads,
+        pool=needs.pool,
         limit_seconds=needs.limit_seconds,
         priority=priority,
     )

@@ -1,5 +1,6 @@
 """Runs: what they do, why they wait, how they ended. Here and not in experiments, because it tells jobs, too."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from math import isfinite
 
@@ -36,7 +37,7 @@ class RunViewSet(LabViewSet[Run]):
         return EstimatedRunSerializer if self.action == "retrieve" else RunSerializer
 
     @cached_property
-    def waiting_reasons(self) -> dict[int, str]:
+    def waiting_reasons(self) -> Mapping[int, str]:
         """Once a request, and only when there is a queued run to explain."""
         return queries.waiting_reasons()
 

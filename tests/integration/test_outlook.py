@@ -23,6 +23,8 @@ def asked(seconds: float | None = 60, *, devices: int = 1, after: int | None = N
         device_memory_mib=None,
         host_memory_mib=0,
         cpu_threads=1,
+        pool="",
+        limit_seconds=3600,
         priority=0,
         simulated=False,
         after=after,

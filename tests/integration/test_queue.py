@@ -23,7 +23,7 @@ def requested() -> int:
     return TickRequest.objects.values_list("requested", flat=True).first() or 0
 
 
-@pytest.mark.parametrize("fields", [{"cancel_requested_at": NOW}, {"ready_at": None}])
+@pytest.mark.parametrize("fields", [{"cancel_requested_at": NOW}, {"ready_at": None, "turn_at": None}])
 def test_a_run_that_is_cancelled_or_not_ready_is_not_in_the_queue(fields: dict[str, object]) -> None:
     ready = queued()
     queued(**fields)
@@ -42,7 +42,7 @@ def test_only_what_is_free_is_offered() -> None:
     held, free = make_device(), make_device(memory_mib=100)
     make_job(devices=[held])
     make_device(node=free.node, state=Device.State.QUARANTINED)
-    offered = {d.id: d.free_mib for node in queue.free_nodes() for d in node.devices}
+    offered = {d.id: d.free_mib for node in queue.free_nodes() for d in node.devices if d.is_offered}
     assert offered == {held.pk: 0, free.pk: 100}
 
 

@@ -3,11 +3,19 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.allocation import Decision, FreeDevice, FreeNode, QueueItem, place
+from scheduler.allocation import Decision, FreeDevice, FreeNode, QueueItem, Running, place
 
 
 def node(
-    name: str = "a", *, devices: int = 8, free: int | None = None, simulated: bool = False, **room: int
+    name: str = "a",
+    *,
+    devices: int = 8,
+    free: int | None = None,
+    drained: int = 0,
+    simulated: bool = False,
+    pool: str = "",
+    utilisation_percent: int = 0,
+    **room: int,
 ) -> FreeNode:
     free = devices if free is None else free
     return FreeNode(
@@ -17,6 +25,7 @@ def node(
         cpu_threads=room.get("cpu_threads", 64),
         total_host_memory_mib=1000,
         total_cpu_threads=64,
+        pool=pool,
         devices=tuple(
             FreeDevice(
                 id=hash((name, index)) % 10**9,
@@ -24,6 +33,8 @@ def node(
                 index=index,
                 memory_mib=80,
                 free_mib=80 if index >= devices - free else 0,
+                utilisation_percent=utilisation_percent,
+                is_offered=index >= drained,
             )
             for index in range(devices)
         ),
@@ -38,6 +49,16 @@ def item(run_id: int, *, devices: int = 1, priority: int = 0, **needs: object) -
         devices=devices,
         **needs,  # type: ignore[arg-type]
     )
+
+
+def busy(nodes: list[FreeNode], *, until: float) -> list[Running]:
+    """A job on every device that is not free."""
+    return [
+        Running(node=node.name, device_mib={device.id: 80}, ends_at=until)
+        for node in nodes
+        for device in node.devices
+        if device.free_mib == 0
+    ]
 
 
 def indexes(decision: Decision, nodes: list[FreeNode]) -> dict[int, list[int]]:
@@ -64,9 +85,49 @@ def test_a_gang_is_never_spread_over_two_nodes() -> None:
 
 
 def test_a_small_run_does_not_pass_a_gang_that_waits() -> None:
-    decision = place([item(1, devices=4), item(2)], [node(free=3)])
+    nodes = [node(devices=4, free=3)]
+    decision = place([item(1, devices=4), item(2, limit_seconds=11)], nodes, running=busy(nodes, until=10))
     assert decision.placements == ()
-    assert "behind run 1" in decision.waiting[2]
+    assert "behind run 1, which it would delay" in decision.waiting[2]
+    assert decision.reserved == {1: 10}
+
+
+def test_a_small_run_passes_a_gang_when_it_ends_before_the_gang_can_start() -> None:
+    nodes = [node(devices=4, free=3)]
+    decision = place([item(1, devices=4), item(2, limit_seconds=10)], nodes, running=busy(nodes, until=10))
+    assert [p.item.run_ids for p in decision.placements] == [(2,)]
+
+
+def test_a_small_run_passes_a_gang_on_what_the_gang_will_not_need() -> None:
+    nodes = [node(devices=8, free=3)]
+    queue = [item(1, devices=4), item(2, devices=3, limit_seconds=99), item(3, limit_seconds=99)]
+    decision = place(queue, nodes, running=busy(nodes, until=10))
+    assert [p.item.run_ids for p in decision.placements] == [(2,)]
+
+
+def test_a_pool_has_a_head_of_its_own() -> None:
+    nodes = [node("a", devices=2, free=1), node("b", devices=2, pool="fast")]
+    queue = [item(1, devices=2), item(2, pool="fast"), item(3, pool="none")]
+    decision = place(queue, nodes, running=busy(nodes[:1], until=10))
+    assert [(p.item.run_ids, p.node) for p in decision.placements] == [((2,), "b")]
+    assert "no node could ever hold it: it needs 1 device in pool none" in decision.waiting[3]
+
+
+def test_what_waits_for_a_drained_device_says_so_and_holds_back_nobody() -> None:
+    nodes = [node(devices=2, drained=1)]
+    decision = place([item(1, devices=2), item(2)], nodes)
+    assert [p.item.run_ids for p in decision.placements] == [(2,)]
+    assert "devices of node a that could hold it are drained" in decision.waiting[1]
+
+
+def test_a_gang_larger_than_any_node_is_told_that_jobs_are_not_spread() -> None:
+    decision = place([item(1, devices=6)], [node("a", devices=4), node("b", devices=4)])
+    assert "the largest has 4; a job is not spread over nodes" in decision.waiting[1]
+
+
+def test_of_two_nodes_alike_the_less_utilised_devices_are_taken() -> None:
+    nodes = [node("a", devices=1, utilisation_percent=90), node("b", devices=1)]
+    assert place([item(1)], nodes).placements[0].node == "b"
 
 
 def test_a_run_that_no_node_could_ever_hold_holds_back_nobody() -> None:

@@ -24,13 +24,14 @@ def run(
         experiment_id=1,
         base_model_id=base,
         engine_key=key if kind is RunKind.EVALUATE else "",
-        priority=0,
-        arrived_at=arrived,
+        turn=arrived,
         hold_until=arrived + hold,
         devices=1,
         device_memory_mib=None,
         host_memory_mib=0,
         cpu_threads=1,
+        pool="",
+        limit_seconds=60,
         avoided_node="",
     )
 

@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -31,7 +32,7 @@ class Command(BaseCommand):
             self.stdout.write(_text(experiment))
 
 
-def _status(experiment: Experiment, waiting: dict[int, str]) -> dict[str, Any]:
+def _status(experiment: Experiment, waiting: Mapping[int, str]) -> dict[str, Any]:
     cells = list(experiment.cells.prefetch_related("runs"))
     runs = sorted((run for cell in cells for run in cell.runs.all()), key=lambda run: run.pk)
     finished = all(run.is_finished for run in runs)
