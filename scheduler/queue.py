@@ -1,6 +1,6 @@
 """Reading the queue and what is free, without a lock, for one decision."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,7 +35,15 @@ _COLUMNS = (
     "limit_seconds",
     "avoided_node",
 )
-_DEVICE_COLUMNS = ("id", "index", "memory_mib", "allocated_mib", "foreign_mib", "state")
+_DEVICE_COLUMNS = (
+    "id",
+    "index",
+    "memory_mib",
+    "allocated_mib",
+    "foreign_mib",
+    "utilisation_percent",
+    "state",
+)
 _JOB_COLUMNS = (
     "pk",
     "node__name",
@@ -89,7 +97,7 @@ def free_nodes(*, pool: str | None = None) -> list[FreeNode]:
     devices: dict[int, list[FreeDevice]] = {}
     there = Device.objects.filter(node__in=by_id).exclude(state=Device.State.GONE).order_by("index")
     for node_id, *row in there.values_list("node_id", *_DEVICE_COLUMNS):
-        devices.setdefault(node_id, []).append(_free_device(by_id[node_id], *row))
+        devices.setdefault(node_id, []).append(_free_device(by_id[node_id], row))
     return [_free_node(node, devices.get(pk, [])) for pk, node in by_id.items()]
 
 
@@ -182,15 +190,15 @@ def _eligible(row: tuple[Any, ...]) -> EligibleRun:
     )
 
 
-def _free_device(
-    node: Node, device_id: int, index: int, memory_mib: int, allocated_mib: int, foreign_mib: int, state: str
-) -> FreeDevice:
+def _free_device(node: Node, row: Sequence[Any]) -> FreeDevice:
+    device_id, index, memory_mib, allocated_mib, foreign_mib, utilisation_percent, state = row
     return FreeDevice(
         id=device_id,
         node=node.name,
         index=index,
         memory_mib=memory_mib,
         free_mib=max(0, memory_mib - allocated_mib - foreign_mib),
+        utilisation_percent=utilisation_percent or 0,
         is_offered=state == Device.State.AVAILABLE and not node.is_draining,
     )
 

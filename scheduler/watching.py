@@ -91,8 +91,20 @@ def end_all(*, records: Sequence[ExitRecord], now: datetime) -> None:
     except (DatabaseError, ValueError):
         if len(ended) == 1:
             raise
-        for one in ended:
+        _end_one_by_one(ended, now)
+
+
+def _end_one_by_one(ended: Sequence[EndedJob], now: datetime) -> None:
+    """Raises the last refusal once all have been tried."""
+    refused: Exception | None = None
+    for one in ended:
+        try:
             ending.end_jobs(ended=[one], now=now)
+        except (DatabaseError, ValueError) as error:
+            log.warning("the end of job %s was refused: %s", one.job.pk, error)
+            refused = error
+    if refused:
+        raise refused
 
 
 def settle(*, job: Job, now: datetime) -> None:

@@ -13,7 +13,7 @@ from labmgr.bootstrap.output import LabError, Progress, say
 
 DEPLOYED = {"LABMGR_DEBUG": "0", "LABMGR_HTTPS": "1", "LABMGR_ALLOWED_HOSTS": "labmgr.example.org"}
 NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "LABMGR_HOME", "LABMGR_RUN_ROOT", "LABMGR_DATASET_ROOTS")
-ONCE = "not engine and not browser"  # what real engines or a browser do is the same on either database
+ONCE = "not engine and not browser"  # what real engines or a browser do, and the pure parts, is the same on either
 
 
 def run(configuration: Configuration, arguments: Sequence[str]) -> int:
@@ -44,7 +44,7 @@ def steps(configuration: Configuration) -> list[tuple[str, list[str], Mapping[st
         "--cache-dir",
         str(configuration.cache / "imports"),
     ]
-    on_postgresql = [python, "tests/postgres.py", *pytest(configuration, ["tests", "-m", ONCE])]
+    on_postgresql = [python, "tests/postgres.py", *pytest(configuration, ["tests/integration", "-m", ONCE])]
     return [
         ("format", [python, "-m", "ruff", "format", "--check", "."], {}),
         ("lint", [python, "-m", "ruff", "check", "."], {}),
