@@ -13,7 +13,6 @@ from experiments import lifecycle
 from experiments.models import Cell, Experiment, Run
 from experiments.specs import SimulatedSpec, spec_to_json
 from experiments.states import TERMINAL, CellType, RunKind
-from labmgr.replay.stack import node_name
 from labmgr.replay.workload import ReplayJob
 from scheduler.dispatch import request_tick
 from scheduler.models import Node, TickRequest
@@ -36,10 +35,8 @@ class Fed:
     is_stalled: bool
 
 
-def prepare(jobs: Sequence[ReplayJob], *, pools: Sequence[str]) -> dict[tuple[str, str], Cell]:
-    """A node for each pool, which its worker will open, and an experiment for each user of a pool."""
-    for number, pool in enumerate(pools):
-        Node.objects.create(name=node_name(number), pool=pool, is_simulated=True)
+def prepare(jobs: Sequence[ReplayJob]) -> dict[tuple[str, str], Cell]:
+    """An experiment for each user of a pool."""
     users = sorted({(job.pool, job.user) for job in jobs})
     return {user: _cell(number, *user) for number, user in enumerate(users)}
 

@@ -80,8 +80,8 @@ def main(told: dict[str, object]) -> int:
     pools = [str(pool) for pool in told["pools"]]  # type: ignore[attr-defined]
     jobs = read(Path(str(told["workload"])), devices=devices)
     call_command("migrate", verbosity=0)
-    cells = feeding.prepare(jobs, pools=pools)
-    with stack.workers(folder=folder, pools=len(pools)) as workers:
+    cells = feeding.prepare(jobs)
+    with stack.workers(folder=folder, pools=pools) as workers:
         try:
             feeding.wait_until_ready(len(pools), check=workers.require_alive)
             fed = feeding.feed(

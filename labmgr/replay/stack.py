@@ -47,15 +47,16 @@ class Workers:
 
 
 @contextmanager
-def workers(*, folder: Path, pools: int) -> Iterator[Workers]:
+def workers(*, folder: Path, pools: Sequence[str]) -> Iterator[Workers]:
     """Runs them in the environment of this process, which has to be that of the replay."""
     schedule = str(folder / "beat-schedule")
-    commands = {"control": _worker("control", "control", "-B", "-s", schedule)}
-    for number in range(pools):
-        commands[f"pool{number}"] = _worker(f"pool{number}", f"gpu.{node_name(number)}.0")
+    commands = {"control": (_worker("control", "control", "-B", "-s", schedule), "")}
+    for number, pool in enumerate(pools):
+        commands[f"pool{number}"] = (_worker(f"pool{number}", f"gpu.{node_name(number)}.0"), pool)
     with ExitStack() as stack:
         processes = {
-            name: stack.enter_context(_running(name, command, folder)) for name, command in commands.items()
+            name: stack.enter_context(_running(name, command, pool, folder))
+            for name, (command, pool) in commands.items()
         }
         yield Workers(processes, folder)
 
@@ -67,7 +68,7 @@ def _worker(name: str, queue: str, *more: str) -> list[str]:
 
 
 @contextmanager
-def _running(name: str, command: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(name: str, command: Sequence[str], pool: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     with (folder / f"{name}.log").open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -75,7 +76,7 @@ def _running(name: str, command: Sequence[str], folder: Path) -> Iterator[subpro
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=REPOSITORY,
-            env=dict(os.environ) | {"LABMGR_NODE_NAME": name},
+            env=dict(os.environ) | {"LABMGR_NODE_NAME": name, "LABMGR_POOL": pool},
             start_new_session=True,
         )
     try:
