@@ -60,6 +60,8 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "validation": ("{given} does not say how to validate.", "Write false, or {{every_n_steps: 50}}."),
 }
 
+_IS_A_VALIDATORS = re.compile(r"<\w+>|\[key\]")  # a part of a location, rather than a key of the document
+
 
 def problems_of(error: ValidationError, prefix: str = "") -> list[Problem]:
     """Of a whole document, or of the part of it that is called `prefix`."""
@@ -80,10 +82,11 @@ def problems_of_setting(key: str, value: Any, path: str) -> list[Problem]:
 
 
 def _problem(detail: Any, prefix: str) -> Problem:
-    location = [part for part in map(str, detail["loc"]) if not re.fullmatch(r"<\w+>|\[key\]", part)]
+    *before, last = map(str, detail["loc"])
+    section = [part for part in before if not _IS_A_VALIDATORS.fullmatch(part)]
     if detail["type"] == "extra_forbidden":
-        return _unknown(location)
-    return _in_words(detail, joined(prefix, *location))
+        return _unknown([*section, last])  # the key is the person's own, whatever it looks like
+    return _in_words(detail, joined(prefix, *section, *([] if _IS_A_VALIDATORS.fullmatch(last) else [last])))
 
 
 def _in_words(detail: Any, path: str) -> Problem:

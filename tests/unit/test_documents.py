@@ -248,6 +248,12 @@ _NODES = st.recursive(
 )
 
 
+def test_a_key_that_looks_like_a_validators_is_an_unknown_key() -> None:
+    with pytest.raises(InvalidDocument) as refused:
+        documents.parse({**DOCUMENT, "<0>": None})
+    assert [problem.path for problem in refused.value.problems] == ["<0>"]
+
+
 @settings(max_examples=400, deadline=None)
 @given(
     st.dictionaries(_KEYS | st.text(max_size=5), _NODES, max_size=6),
