@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -20,8 +21,14 @@ def job_environment(job: PlacedJob, surroundings: Surroundings) -> dict[str, str
 def ml_versions(ml_python: Path) -> Mapping[str, str]:
     """Versions of what moves a figure, read from the ML environment without starting it."""
     found = sorted(ml_python.parent.parent.glob("lib/python*/site-packages"))
+    return _versions_in(tuple((str(path), path.stat().st_mtime_ns) for path in found))
+
+
+@lru_cache(maxsize=4)
+def _versions_in(folders: tuple[tuple[str, int], ...]) -> Mapping[str, str]:
+    """Read once until something is installed there, which changes the folder's time: reading takes 0.2 s, at every job's end."""
     named = (
-        (dist.metadata["Name"], dist.version) for dist in distributions(path=[str(path) for path in found])
+        (dist.metadata["Name"], dist.version) for dist in distributions(path=[path for path, _ in folders])
     )
     return {name.lower(): version for name, version in named if name and name.lower() in _VERSIONED}
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from experiments.scripts import command_sh
 from experiments.specs import CommandSpec, ValidationSpec
 from scheduler.programs.base import Command
 from scheduler.programs.command import OwnCommand
+from scheduler.programs.environment import ml_versions
 from scheduler.programs.torchtune import Torchtune
 from tests.unit.jobs import DATA, carried, finetune_spec, job_of, surroundings, write_model
 
@@ -111,3 +113,15 @@ def test_a_labs_own_recipe_without_its_file_is_no_run(tmp_path: Path) -> None:
 def test_a_configuration_that_torchtune_would_ignore_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="ignores the key 'bach_size'"):
         prepared(tmp_path, overrides={"bach_size": 3})
+
+
+def test_versions_are_read_again_when_something_is_installed(tmp_path: Path) -> None:
+    site = tmp_path / "lib/python3.11/site-packages"
+    python = tmp_path / "bin/python"
+    site.mkdir(parents=True)
+    os.utime(site, (1, 1))  # the file system's clock is too coarse for a test
+    assert ml_versions(python) == {}
+    installed = site / "torch-9.9.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 9.9\n")
+    assert ml_versions(python) == {"torch": "9.9"}
