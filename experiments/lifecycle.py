@@ -17,7 +17,7 @@ from django.db.models import F, Subquery
 from experiments.models import Experiment, Run, RunEvent
 from experiments.models.runs import RunQuerySet
 from experiments.specs import Outcome
-from experiments.states import AGEING, ALLOWED, MAX_LAUNCHES, REASONS, FinishReason, RunState
+from experiments.states import ALLOWED, MAX_LAUNCHES, REASONS, FinishReason, RunState, turn_of
 
 
 class NotADraft(Exception):
@@ -160,10 +160,12 @@ def _tell_dependents(run_id: int, state: RunState, now: datetime) -> None:
 
 
 def _make_ready(runs: RunQuerySet, now: datetime) -> None:
-    """Give them their turn: a point of priority is worth AGEING of waiting, so that nothing is passed for ever."""
+    """Give them their turn."""
     waiting = runs.filter(ready_at__isnull=True)
     for priority in set(waiting.values_list("priority", flat=True)):
-        waiting.filter(priority=priority).update(ready_at=now, turn_at=now - priority * AGEING)
+        waiting.filter(priority=priority).update(
+            ready_at=now, turn_at=turn_of(ready_at=now, priority=priority)
+        )
 
 
 def _requeue(run_id: int, job_id: int, outcome: Outcome, node_name: str, now: datetime) -> bool:

@@ -8,11 +8,16 @@ Few states, many reasons: every reason carries its sentence and whether the run 
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 MAX_LAUNCHES = 3
 AGEING = timedelta(hours=1)  # of waiting that a point of priority is worth
+
+
+def turn_of(*, ready_at: datetime, priority: int) -> datetime:
+    """What sorts the queue, the earliest first. It never changes, so that whoever waits is passed by ever fewer."""
+    return ready_at - priority * AGEING
 
 
 class RunState(StrEnum):

@@ -5,18 +5,19 @@ after it, or as long as its limit, so that what is said is the latest.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from experiments.estimation import SECONDS
 from experiments.models import Estimate, Run
-from experiments.states import OPEN_JOB_STATES, RunKind, RunState
-from scheduler import queue
-from scheduler.allocation import QueueItem, Running
+from experiments.models.runs import RunQuerySet
+from experiments.states import OPEN_JOB_STATES, RunState
+from scheduler import grouping, queue
+from scheduler.allocation import FreeNode, Running
 from scheduler.grouping import EligibleRun
 from scheduler.models import Job
-from scheduler.playing import Play, UnderWay, play
+from scheduler.playing import Key, Play, Turn, UnderWay, play
 
 MOST_EXPECTED = 100  # of the queue, from its head, are told when they are expected to start
 
@@ -27,94 +28,96 @@ class Expected:
     is_latest: bool  # by limits, since a run before it has no estimate
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenJob:
+    running: Running  # its end, by its limit, in seconds from now
+    experiment_id: int
+    run_ids: tuple[int, ...]
+    passed_seconds: float
+    limit_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outset:
+    """Where a forecast begins; read once, and played as often as it is asked."""
+
+    runs: Sequence[EligibleRun]
+    builds_on: Mapping[int, int]
+    seconds: Mapping[int, float]  # estimated, by run
+    nodes: Sequence[FreeNode]
+    windows: Mapping[int, int]
+    jobs: Sequence[OpenJob]
+
+    def play(self, *, by_limits: bool, more: Sequence[Play] = ()) -> dict[Key, Turn]:
+        """In seconds from now. With `by_limits`, a run without an estimate takes as long as its limit."""
+        return play(
+            queue=[*(self._waiting(run, by_limits) for run in self.runs), *more],
+            nodes=self.nodes,
+            under_way=[self._under_way(job, by_limits) for job in self.jobs],
+            windows=self.windows,
+        )
+
+    def _waiting(self, run: EligibleRun, by_limits: bool) -> Play:
+        return Play(
+            key=run.run_id,
+            item=grouping.item_of([run]),
+            seconds=self.seconds.get(run.run_id, run.limit_seconds if by_limits else math.inf),
+            after=self.builds_on.get(run.run_id),
+        )
+
+    def _under_way(self, job: OpenJob, by_limits: bool) -> UnderWay:
+        unknown = job.limit_seconds if by_limits else math.inf
+        expected = sum(self.seconds.get(run_id, unknown) for run_id in job.run_ids)
+        return UnderWay(
+            running=job.running,
+            experiment_id=job.experiment_id,
+            seconds_left=max(0.0, expected - job.passed_seconds),
+            keys=job.run_ids,
+        )
+
+
+def read(*, now: datetime, runs: RunQuerySet | None = None, most: int | None = None) -> Outset:
+    """With the first so many of these runs; of all that is queued, if none are given."""
+    asked = Run.objects.queued() if runs is None else runs
+    dependent = asked.filter(depends_on__isnull=False).exclude(depends_on__state=RunState.SUCCEEDED)
+    estimates = Estimate.objects.filter(metric=SECONDS, value__isnull=False, run__finished_at=None)
+    return Outset(
+        runs=queue.expected_runs(asked, now=now)[:most],
+        builds_on={pk: before for pk, before in dependent.values_list("pk", "depends_on") if before},
+        seconds={pk: value for pk, value in estimates.values_list("run_id", "value") if value is not None},
+        nodes=queue.free_nodes(),
+        windows=queue.open_windows(),
+        jobs=_open_jobs(now),
+    )
+
+
 def expected_starts(*, now: datetime) -> dict[int, Expected]:
     """When the first of the queue are expected to start, if nothing is put ahead of them."""
-    by_limits = _starts(now=now, by_limits=True)
-    by_estimates = _starts(now=now, by_limits=False) if by_limits else {}
-    latest = {run_id: Expected(start_at=at, is_latest=True) for run_id, at in by_limits.items()}
-    return latest | {run_id: Expected(start_at=at, is_latest=False) for run_id, at in by_estimates.items()}
-
-
-def waiting(*, by_limits: bool, most: int | None = None) -> list[Play]:
-    """What is queued, in its order; what builds on another run after that one."""
-    seconds = known_seconds()
-    builds_on = dict(
-        Run.objects.queued().exclude(depends_on__state=RunState.SUCCEEDED).values_list("pk", "depends_on")
-    )
-    runs = sorted(queue.queued_runs(), key=lambda run: (run.turn, run.run_id))[:most]
-    return [
-        Play(
-            key=run.run_id,
-            item=item_of(run),
-            seconds=seconds.get(run.run_id, run.limit_seconds if by_limits else math.inf),
-            after=builds_on.get(run.run_id),
-        )
-        for run in runs
-    ]
-
-
-def under_way(*, now: datetime, by_limits: bool) -> list[UnderWay]:
-    """What runs, and how long it still does: never less than nothing."""
-    seconds = known_seconds()
-    jobs = Job.objects.filter(state__in=OPEN_JOB_STATES).prefetch_related("launches").in_bulk()
-    return [
-        _under_way(jobs[job_id], running, seconds, now, by_limits)
-        for job_id, running in queue.running_by_job(now=now).items()
-        if job_id in jobs
-    ]
-
-
-def item_of(run: EligibleRun) -> QueueItem:
-    return QueueItem(
-        run_ids=(run.run_id,),
-        experiment_id=run.experiment_id,
-        order=(run.turn, run.run_id),
-        devices=run.devices,
-        device_memory_mib=run.device_memory_mib,
-        host_memory_mib=run.host_memory_mib,
-        cpu_threads=run.cpu_threads,
-        simulated=run.kind is RunKind.SIMULATED,
-        pool=run.pool,
-        limit_seconds=run.limit_seconds,
-        avoided_node=run.avoided_node,
-    )
-
-
-def known_seconds() -> dict[int, float]:
-    """What runs that have not ended are estimated to take."""
-    known = Estimate.objects.filter(metric=SECONDS, value__isnull=False, run__finished_at=None)
-    return {run_id: value for run_id, value in known.values_list("run_id", "value") if value is not None}
-
-
-def _starts(*, now: datetime, by_limits: bool) -> dict[int, datetime]:
-    plays = waiting(by_limits=by_limits, most=MOST_EXPECTED)
-    if not plays:
+    outset = read(now=now, most=MOST_EXPECTED)
+    if not outset.runs:
         return {}
-    turns = play(
-        queue=plays,
-        nodes=queue.free_nodes(),
-        under_way=under_way(now=now, by_limits=by_limits),
-        windows=queue.open_windows(),
-    )
-    return {int(str(key)): now + timedelta(seconds=turn.start_at) for key, turn in turns.items()}
+    known, latest = (outset.play(by_limits=by_limits) for by_limits in (False, True))
+    return {
+        run.run_id: Expected(
+            start_at=now + timedelta(seconds=(known.get(run.run_id) or latest[run.run_id]).start_at),
+            is_latest=run.run_id not in known,
+        )
+        for run in outset.runs
+        if run.run_id in latest
+    }
 
 
-def _under_way(
-    job: Job, running: Running, seconds: Mapping[int, float], now: datetime, by_limits: bool
-) -> UnderWay:
-    runs = [launch.run_id for launch in job.launches.all()]
-    passed = (now - (job.started_at or now)).total_seconds()
-    expected = sum(seconds.get(run_id, job.limit_seconds if by_limits else math.inf) for run_id in runs)
-    left = max(0.0, expected - passed)
-    return UnderWay(
-        running=Running(
-            node=running.node,
-            device_mib=running.device_mib,
-            host_memory_mib=running.host_memory_mib,
-            cpu_threads=running.cpu_threads,
-            ends_at=max(0.0, running.ends_at - now.timestamp()),
-        ),
+def _open_jobs(now: datetime) -> list[OpenJob]:
+    jobs = Job.objects.filter(state__in=OPEN_JOB_STATES).prefetch_related("launches").in_bulk()
+    running = queue.running_by_job(now=now)
+    return [_open_job(jobs[job_id], held, now) for job_id, held in running.items() if job_id in jobs]
+
+
+def _open_job(job: Job, running: Running, now: datetime) -> OpenJob:
+    return OpenJob(
+        running=replace(running, ends_at=running.ends_at - now.timestamp()),
         experiment_id=job.experiment_id,
-        seconds_left=left,
-        keys=tuple(runs),
+        run_ids=tuple(launch.run_id for launch in job.launches.all()),
+        passed_seconds=(now - (job.started_at or now)).total_seconds(),
+        limit_seconds=job.limit_seconds,
     )

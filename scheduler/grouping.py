@@ -5,7 +5,7 @@ most for the experiment's hold; evaluations with the same engine key then start 
 """
 
 from collections import ChainMap, defaultdict
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -47,7 +47,7 @@ def decide(
 ) -> Decision:
     """Place the runs. `training` has the base models that a running fine-tune of an experiment trains."""
     evaluations = [run for run in runs if run.kind is RunKind.EVALUATE]
-    others = [_item([run]) for run in runs if run.kind is not RunKind.EVALUATE]
+    others = [item_of([run]) for run in runs if run.kind is not RunKind.EVALUATE]
     if not evaluations:
         return place(others)
     bases = {
@@ -56,7 +56,7 @@ def decide(
     started = {bases[i] for p in place(others).placements for i in p.item.run_ids if i in bases}
     held = {run.run_id: reason for run in evaluations if (reason := _held(run, training, started, now))}
     free = [run for run in evaluations if run.run_id not in held]
-    decision = place(others + [_item(group) for group in _sharing(free)])
+    decision = place(others + [item_of(group) for group in _sharing(free)])
     waiting = ChainMap(held, cast(MutableMapping[int, str], decision.waiting))  # only read, and lazily
     return Decision(decision.placements, waiting, decision.reserved)
 
@@ -80,7 +80,7 @@ def _sharing(evaluations: Iterable[EligibleRun]) -> list[list[EligibleRun]]:
     return list(groups.values())
 
 
-def _item(group: list[EligibleRun]) -> QueueItem:
+def item_of(group: Sequence[EligibleRun]) -> QueueItem:
     """A group has the turn of the last of its runs, and takes as long as all of them."""
     first = group[0]
     return QueueItem(

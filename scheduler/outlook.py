@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from django.db.models import Count
 from experiments.conditions import software_of
 from experiments.fleet import AskedRun, DeviceKind, Fleet, Turn
 from experiments.models import Run
-from experiments.states import AGEING
-from scheduler import forecasting, queue
+from experiments.states import turn_of
+from scheduler import forecasting
 from scheduler.allocation import QueueItem
 from scheduler.models import Device
-from scheduler.playing import Play, play
+from scheduler.playing import Play
 from scheduler.programs.environment import ml_versions
 
 MOST_PLAYED = 2000  # runs, with those ahead; beyond it a forecast would take longer than it is worth
@@ -47,19 +48,16 @@ class LabSchedule:
         if len(runs) + Run.objects.queued().count() > MOST_PLAYED:
             return [Turn()] * len(runs)
         mine = [_asked(index, run, now) for index, run in enumerate(runs)]
-        played = play(
-            queue=[*forecasting.waiting(by_limits=False), *mine],
-            nodes=queue.free_nodes(),
-            under_way=forecasting.under_way(now=now, by_limits=False),
-            windows={**queue.open_windows(), _MINE: max_parallel},
-        )
+        outset = forecasting.read(now=now)
+        outset = replace(outset, windows={**outset.windows, _MINE: max_parallel})
+        played = outset.play(by_limits=False, more=mine)
         found = [played.get(entry.key) for entry in mine]
         return [_turn(turn.start_at, turn.end_at, now) if turn else Turn() for turn in found]
 
 
 def _asked(index: int, run: AskedRun, now: datetime) -> Play:
     """Keys below zero are no run's."""
-    turn = (now - run.priority * AGEING).timestamp()
+    turn = turn_of(ready_at=now, priority=run.priority).timestamp()
     item = QueueItem(
         run_ids=(-1 - index,),
         experiment_id=_MINE,

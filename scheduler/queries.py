@@ -1,7 +1,7 @@
 """What people ask of the queue, computed when it is read."""
 
 from collections import ChainMap
-from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from datetime import datetime
 from typing import cast
 
@@ -44,19 +44,17 @@ def waiting_reasons() -> Reasons:
     starting = {run_id: "starts in a moment" for p in decision.placements for run_id in p.item.run_ids}
     waiting = cast(MutableMapping[int, str], decision.waiting)  # it is only read
     reasons = ChainMap(_dependent(), starting, waiting, behind)
-    return Reasons(reasons, forecasting.expected_starts(now=now), now)
+    expected = forecasting.expected_starts(now=now) if behind else {}
+    return Reasons(reasons, expected, now)
 
 
-def away_notes(*, run_ids: Collection[int] | None = None) -> dict[int, str]:
+def away_notes() -> dict[int, str]:
     """What to know of running runs whose node is not there: run id -> a sentence."""
-    gone = Node.objects.not_there()
-    nodes = dict(gone.values_list("pk", "name"))
-    seen = dict(gone.values_list("pk", "session_renewed_at"))
+    gone = Node.objects.not_there().values_list("pk", "name", "session_renewed_at")
+    nodes = {pk: (name, seen) for pk, name, seen in gone}
     carried = Launch.objects.filter(is_open=True, job__node__in=nodes)
-    if run_ids is not None:
-        carried = carried.filter(run__in=run_ids)
     return {
-        run_id: f"waits: its node {nodes[node]} has been away since {seen[node]:%Y-%m-%d %H:%M:%S} UTC"
+        run_id: "waits: its node {} has been away since {:%Y-%m-%d %H:%M:%S} UTC".format(*nodes[node])
         for run_id, node in carried.values_list("run", "job__node")
     }
 

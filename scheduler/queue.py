@@ -6,11 +6,10 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import F, Q, QuerySet
-from django.db.models.functions import Coalesce
 
 from experiments.models import Experiment, Run
 from experiments.models.runs import RunQuerySet
-from experiments.states import OPEN_JOB_STATES, RunKind, RunState
+from experiments.states import OPEN_JOB_STATES, RunKind, RunState, turn_of
 from scheduler import grouping
 from scheduler.allocation import Decision, FreeDevice, FreeNode, QueueItem, Running, place
 from scheduler.grouping import EligibleRun
@@ -24,8 +23,6 @@ _COLUMNS = (
     "cell__experiment_id",
     "cell__base_model_id",
     "engine_key",
-    "turn_at",
-    "ready_at",
     "cell__experiment__evaluation_hold_seconds",
     "devices",
     "device_memory_mib",
@@ -34,6 +31,8 @@ _COLUMNS = (
     "pool",
     "limit_seconds",
     "avoided_node",
+    "turn_at",
+    "ready_at",
 )
 _DEVICE_COLUMNS = (
     "id",
@@ -77,15 +76,15 @@ def eligible_runs() -> list[EligibleRun]:
     return [_eligible(row) for row in _ready().values_list(*_COLUMNS)[:LOOKED_AT]]
 
 
-def queued_runs() -> list[EligibleRun]:
-    """All that is queued, what waits for another run, too; that one arrives when it was queued."""
-    runs = Run.objects.queued().filter(cancel_requested_at__isnull=True).order_by("id")
-    arrived = runs.annotate(
-        arrived_at=Coalesce("ready_at", "queued_at"), turns_at=Coalesce("turn_at", "queued_at")
-    )
-    renamed = {"ready_at": "arrived_at", "turn_at": "turns_at"}
-    columns = [renamed.get(column, column) for column in _COLUMNS]
-    return [_eligible(row) for row in arrived.values_list(*columns)]
+def expected_runs(runs: RunQuerySet, *, now: datetime) -> list[EligibleRun]:
+    """Runs in the order in which they have their turn or will have it; one that is not ready counts from when it was
+    queued, and one that is not queued from now."""
+    asked = runs.filter(cancel_requested_at__isnull=True).values_list(*_COLUMNS, "queued_at", "priority")
+    found = []
+    for *row, _, ready_at, queued_at, priority in asked:
+        arrived_at = ready_at or queued_at or now
+        found.append(_eligible((*row, turn_of(ready_at=arrived_at, priority=priority), arrived_at)))
+    return sorted(found, key=lambda run: (run.turn, run.run_id))
 
 
 def free_nodes(*, pool: str | None = None) -> list[FreeNode]:
@@ -161,8 +160,6 @@ def _eligible(row: tuple[Any, ...]) -> EligibleRun:
         experiment,
         base,
         key,
-        turn_at,
-        ready_at,
         hold,
         devices,
         device_mib,
@@ -171,6 +168,8 @@ def _eligible(row: tuple[Any, ...]) -> EligibleRun:
         pool,
         limit,
         avoided,
+        turn_at,
+        ready_at,
     ) = row
     return EligibleRun(
         run_id=run_id,

@@ -41,7 +41,7 @@ class Ticker(threading.Thread):
         while not self._stopping.is_set():
             try:
                 started = started or (resume() and joining.mark_run_root())
-                placed = self._pass()
+                placed = self.step()
                 self._reaper.look()
             except DatabaseError:
                 log.exception("the database is away; the next tick is tried in a moment")
@@ -55,7 +55,8 @@ class Ticker(threading.Thread):
             placed = 0
         connection.close()
 
-    def _pass(self) -> int:
+    def step(self) -> int:
+        """Serve what is requested now, if a tick is due; how many jobs were placed."""
         asked = _asked()
         if asked is None:
             return 0
@@ -71,12 +72,6 @@ class Ticker(threading.Thread):
     def stop(self) -> None:
         self._stopping.set()
         self.wake()
-
-
-def catch_up(*, send: Send) -> None:
-    """Tick until what was served equals what was requested; a tick now and then while runs are queued, too."""
-    while (asked := _asked()) is not None:
-        _serve(asked, send=send)
 
 
 def resume() -> bool:

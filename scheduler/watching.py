@@ -49,13 +49,8 @@ def claim(*, node: Node, now: datetime) -> list[Job]:
     return list(Job.objects.filter(pk__in=ids).select_related("experiment", "node"))
 
 
-def launch(*, job: Job, launcher: Launcher, now: datetime) -> bool:
-    """CLAIMED -> RUNNING. A job that cannot be prepared or started ends with the reason; then it is False."""
-    return job.pk in launch_all(jobs=[job], launcher=launcher, now=now)
-
-
 def launch_all(*, jobs: Sequence[Job], launcher: Launcher, now: datetime) -> set[int]:
-    """The same for many, whose rows are read and written at once; returns the ids of those that run."""
+    """CLAIMED -> RUNNING; returns the ids of those that run. One that cannot be prepared or started ends with the reason."""
     pairs = list(zip(jobs, placed_jobs(jobs), strict=True))
     failures = {job.pk: verdict for job, placed in pairs if (verdict := _submit(job, placed, launcher))}
     launched = [job.pk for job in jobs if job.pk not in failures]
@@ -68,13 +63,11 @@ def launch_all(*, jobs: Sequence[Job], launcher: Launcher, now: datetime) -> set
     return set(launched)
 
 
-def end(*, job: Job, record: ExitRecord, now: datetime) -> None:
-    """Verify what an ended job left behind, keep what was measured, and end its row."""
-    end_all(records=[record], now=now)
-
-
 def end_all(*, records: Sequence[ExitRecord], now: datetime) -> None:
-    """The same for many at once. A job whose end the database refuses does not keep the others from ending."""
+    """Verify what ended jobs left behind, keep what was measured, and end their rows.
+
+    A job whose end the database refuses does not keep the others from ending.
+    """
     by_job = {record.job_id: record for record in records}
     jobs = list(Job.objects.filter(pk__in=by_job).select_related("experiment", "node"))
     placed = placed_jobs(jobs)

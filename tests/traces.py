@@ -1,11 +1,12 @@
-"""Named generators of workloads, each the same for the same seed, and the bound that no schedule beats."""
+"""Named generators of workloads, each the same for the same seed."""
 
 import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from scheduler.allocation import FreeDevice, FreeNode, QueueItem
+from labmgr.replay.workload import area_bound
+from scheduler.allocation import FreeNode, QueueItem, empty_node
 from scheduler.playing import Play
 
 DEVICE_MIB = 81920
@@ -65,29 +66,12 @@ def plays(jobs: Sequence[Job]) -> list[Play]:
 
 
 def one_node(devices: int, *, name: str = "a", first_id: int = 0) -> FreeNode:
-    return FreeNode(
-        name=name,
-        simulated=False,
-        host_memory_mib=1_000_000,
-        cpu_threads=1_000_000,
-        total_host_memory_mib=1_000_000,
-        total_cpu_threads=1_000_000,
-        devices=tuple(
-            FreeDevice(
-                id=first_id + index, node=name, index=index, memory_mib=DEVICE_MIB, free_mib=DEVICE_MIB
-            )
-            for index in range(devices)
-        ),
-    )
+    return empty_node(name, devices=devices, memory_mib=DEVICE_MIB, first_id=first_id)
 
 
-def area_bound(jobs: Sequence[Job], *, devices: int) -> float:
-    """No schedule ends earlier: the largest, over times of release r, of r + the work released from then on / devices."""
-    bound, work = 0.0, 0.0
-    for job in sorted(jobs, key=lambda job: -job.submit_seconds):
-        work += job.seconds * job.devices
-        bound = max(bound, job.submit_seconds + work / devices)
-    return bound
+def bound_of(jobs: Sequence[Job], *, devices: int) -> float:
+    work = [(job.submit_seconds, job.seconds * job.devices) for job in jobs]
+    return area_bound(work, devices=devices)
 
 
 def greedy_makespan(jobs: Sequence[Job], *, devices: int, longest_first: bool) -> float:

@@ -7,14 +7,24 @@ from experiments.states import AGEING
 from labmgr.replay.report import RecordedLaunch
 from labmgr.replay.workload import DEVICE_MEMORY_MIB, ReplayJob
 from scheduler import playing
-from scheduler.allocation import FreeDevice, FreeNode, QueueItem
+from scheduler.allocation import QueueItem, empty_node
 from scheduler.playing import Play
 
 
 def play(jobs: Sequence[ReplayJob], *, devices: int) -> list[RecordedLaunch]:
     """When each job would start and end; nothing but a device is ever waited for."""
     pools = sorted({job.pool for job in jobs})
-    nodes = [_empty_node(number, pool, devices) for number, pool in enumerate(pools)]
+    nodes = [
+        empty_node(
+            f"node{number}",
+            devices=devices,
+            memory_mib=DEVICE_MEMORY_MIB,
+            pool=pool,
+            simulated=True,
+            first_id=number * devices,
+        )
+        for number, pool in enumerate(pools)
+    ]
     turns = playing.play(queue=[_play(job) for job in jobs], nodes=nodes)
     by_index = {job.index: job for job in jobs}
     return [
@@ -39,33 +49,8 @@ def _play(job: ReplayJob) -> Play:
         order=(job.submit_seconds - job.priority * AGEING.total_seconds(), job.index),
         devices=job.devices,
         device_memory_mib=job.memory_mib,
-        cpu_threads=0,
         simulated=True,
         pool=job.pool,
         limit_seconds=max(1, math.ceil(job.duration_seconds)),
     )
     return Play(key=job.index, item=item, seconds=job.duration_seconds, queued_at=job.submit_seconds)
-
-
-def _empty_node(number: int, pool: str, count: int) -> FreeNode:
-    name = f"node{number}"
-    devices = tuple(
-        FreeDevice(
-            id=number * count + index,
-            node=name,
-            index=index,
-            memory_mib=DEVICE_MEMORY_MIB,
-            free_mib=DEVICE_MEMORY_MIB,
-        )
-        for index in range(count)
-    )
-    return FreeNode(
-        name=name,
-        simulated=True,
-        pool=pool,
-        host_memory_mib=0,
-        cpu_threads=0,
-        total_host_memory_mib=0,
-        total_cpu_threads=0,
-        devices=devices,
-    )

@@ -3,7 +3,7 @@
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,18 +44,22 @@ def read(path: Path, *, devices: int) -> tuple[ReplayJob, ...]:
 
 
 def lower_bound(jobs: Iterable[ReplayJob], *, devices: int) -> float:
-    """No schedule ends sooner: the largest, over pools and release times r, of r + work released from r on / devices."""
-    pools: dict[str, list[ReplayJob]] = defaultdict(list)
+    """The largest of the pools' area bounds."""
+    pools: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for job in jobs:
-        pools[job.pool].append(job)
-    return max((_bound_of_pool(pool, devices) for pool in pools.values()), default=0.0)
+        pools[job.pool].append((job.submit_seconds, job.device_seconds))
+    return max((area_bound(work, devices=devices) for work in pools.values()), default=0.0)
 
 
-def _bound_of_pool(jobs: Sequence[ReplayJob], devices: int) -> float:
-    bound = work = 0.0
-    for job in sorted(jobs, key=lambda job: -job.submit_seconds):
-        work += job.device_seconds
-        bound = max(bound, job.submit_seconds + work / devices, job.submit_seconds + job.duration_seconds)
+def area_bound(work: Iterable[tuple[float, float]], *, devices: int) -> float:
+    """No schedule ends sooner: the largest, over times of release r, of r + the work released from r on / devices.
+
+    `work` has when each job is released, and the device-seconds that it takes.
+    """
+    bound = released = 0.0
+    for submit_seconds, device_seconds in sorted(work, reverse=True):
+        released += device_seconds
+        bound = max(bound, submit_seconds + released / devices)
     return bound
 
 

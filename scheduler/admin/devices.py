@@ -2,10 +2,10 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import Prefetch, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from experiments.admin.base import ReadOnlyAdmin, url_of
+from experiments.admin.base import url_of
 from experiments.templatetags import lab as display
 from scheduler import stopping
 from scheduler.admin import readings
@@ -17,7 +17,7 @@ HELD = Prefetch(
 
 
 @admin.register(Device)
-class DeviceAdmin(ReadOnlyAdmin):
+class DeviceAdmin(readings.MeasuredAdmin):
     """Only whether a device takes jobs is for people to say."""
 
     list_display = ["place", "kind", "model_name", "shown_state", "memory", "others", "jobs", "why_not"]
@@ -32,14 +32,7 @@ class DeviceAdmin(ReadOnlyAdmin):
             {"fields": ["shown_state", "state_message", "memory", "others", "foreign_use", "busy", "jobs"]},
         ),
     ]
-    change_form_after_template = "admin/scheduler/readings.html"
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        device = self.get_object(request, object_id)
-        measured = readings.of_device(device, request) if device else {}
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **measured})
+    measured = staticmethod(readings.of_device)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
         seen: QuerySet[Device] = super().get_queryset(request)

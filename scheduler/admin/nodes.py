@@ -1,18 +1,15 @@
-from typing import Any
-
 from django.contrib import admin
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from experiments.admin.base import ReadOnlyAdmin
 from experiments.templatetags import lab as display
 from scheduler.admin import readings
 from scheduler.models import Node
 
 
 @admin.register(Node)
-class NodeAdmin(ReadOnlyAdmin):
+class NodeAdmin(readings.MeasuredAdmin):
     list_display = ["name", "kind", "renewed", "device_count", "memory", "threads", "takes_jobs"]
     list_filter = ["is_simulated", "is_draining"]
     search_fields = ["name"]
@@ -22,14 +19,7 @@ class NodeAdmin(ReadOnlyAdmin):
         ("Its agent's session", {"fields": ["session_renewed_at", "session_epoch", "boot_id"]}),
     ]
 
-    change_form_after_template = "admin/scheduler/readings.html"
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        node = self.get_object(request, object_id)
-        measured = readings.of_node(node, request) if node else {}
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **measured})
+    measured = staticmethod(readings.of_node)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
         seen: QuerySet[Node] = super().get_queryset(request)

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from experiments.admin import charts
+from experiments.admin.base import ReadOnlyAdmin
 from scheduler.inventory import series
 from scheduler.models import Device, HostReading, Node, Reading
 
@@ -24,6 +25,20 @@ _HOST: list[tuple[str, str, dict[str, str]]] = [
 ]
 NOTHING = "Nothing was measured in this time."
 SIMULATED = "It is simulated: nothing is measured."
+
+
+class MeasuredAdmin(ReadOnlyAdmin):
+    """A page that draws what was measured of its object."""
+
+    change_form_after_template = "admin/scheduler/readings.html"
+    measured: Callable[[Any, HttpRequest], dict[str, Any]]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        shown = self.get_object(request, object_id)
+        context = {**(extra_context or {}), **(type(self).measured(shown, request) if shown else {})}
+        return super().change_view(request, object_id, form_url, context)
 
 
 def of_device(device: Device, request: HttpRequest) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 Pool = tuple[bool, str]  # simulated, and the name that the lab gave it
+_ENOUGH = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +54,26 @@ class FreeNode:
     @property
     def pool_key(self) -> Pool:
         return (self.simulated, self.pool)
+
+
+def empty_node(
+    name: str, *, devices: int, memory_mib: int, pool: str = "", simulated: bool = False, first_id: int = 0
+) -> FreeNode:
+    """An imagined node with nothing on it, and host memory and threads for everything."""
+    offered = tuple(
+        FreeDevice(id=first_id + index, node=name, index=index, memory_mib=memory_mib, free_mib=memory_mib)
+        for index in range(devices)
+    )
+    return FreeNode(
+        name=name,
+        simulated=simulated,
+        host_memory_mib=_ENOUGH,
+        cpu_threads=_ENOUGH,
+        total_host_memory_mib=_ENOUGH,
+        total_cpu_threads=_ENOUGH,
+        devices=offered,
+        pool=pool,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,10 +1,8 @@
 """Runs: what they do, why they wait, how they ended. Here and not in experiments, because it tells jobs, too."""
 
-from collections import ChainMap
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from functools import cached_property
 from math import isfinite
-from typing import cast
 
 from django.http import HttpResponse
 from django.utils import timezone
@@ -40,8 +38,13 @@ class RunViewSet(LabViewSet[Run]):
 
     @cached_property
     def waiting_reasons(self) -> Mapping[int, str]:
-        """Once a request, and only when there is a run to explain."""
-        return ChainMap(queries.away_notes(), cast(MutableMapping[int, str], queries.waiting_reasons()))
+        """Once a request, and only when there is a queued run to explain."""
+        return queries.waiting_reasons()
+
+    @cached_property
+    def away_notes(self) -> Mapping[int, str]:
+        """Likewise, of running ones."""
+        return queries.away_notes()
 
     @extend_schema(request=None, responses={202: None})
     @action(detail=True, methods=["post"], permission_classes=[MayView])

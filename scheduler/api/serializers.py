@@ -52,10 +52,10 @@ class RunSerializer(serializers.ModelSerializer[Run]):
         read_only_fields = fields
 
     def get_waiting_for(self, run: Run) -> str:
-        if run.state not in (RunState.QUEUED, RunState.RUNNING):
-            return ""
-        reason: str = self.context["view"].waiting_reasons.get(run.pk, "")
-        return reason
+        view = self.context["view"]
+        if run.state == RunState.QUEUED:
+            return str(view.waiting_reasons.get(run.pk, ""))
+        return str(view.away_notes.get(run.pk, "")) if run.state == RunState.RUNNING else ""
 
     def get_jobs(self, run: Run) -> list[int]:
         return [launch.job_id for launch in run.launches.all()]

@@ -9,7 +9,7 @@ On 64 devices in one node with gangs up to 4, where promise (c) bounds the last 
 from collections.abc import Sequence
 
 from scheduler.playing import play
-from tests.traces import DURATIONS, area_bound, greedy_makespan, one_node, plays, trace
+from tests.traces import DURATIONS, bound_of, greedy_makespan, one_node, plays, trace
 
 SEEDS = (1, 2, 3, 4, 5)
 
@@ -19,7 +19,7 @@ def row(name: str, *, devices: int, gangs: Sequence[int], jobs: int, gap: float)
     for seed in SEEDS:
         made = trace(name, seed=seed, jobs=jobs, gangs=gangs, mean_gap_seconds=gap)
         turns = play(queue=plays(made), nodes=[one_node(devices)]).values()
-        bound = area_bound(made, devices=devices)
+        bound = bound_of(made, devices=devices)
         found = (
             max(turn.start_at for turn in turns),
             max(turn.end_at for turn in turns),

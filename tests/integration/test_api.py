@@ -79,7 +79,7 @@ def test_a_list_takes_as_many_queries_for_many_rows_as_for_one(
     owner: APIClient, address: str, rows: int, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     _populate(rows)
-    with django_assert_max_num_queries(18):
+    with django_assert_max_num_queries(10):
         response = owner.get(f"{API}/{address}/")
     assert response.data["count"] >= rows
 

@@ -13,7 +13,7 @@ from experiments.states import JobState, RunKind, RunState
 from scheduler import applying, dispatch, ending
 from scheduler.allocation import Placement, QueueItem
 from scheduler.models import Device, Job, Launch, Lease, Node, TickRequest
-from scheduler.ticker import catch_up, resume
+from scheduler.ticker import Ticker, resume
 from tests.factories import NOW, make_cell, make_device, make_experiment, make_job, make_node, make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -106,7 +106,7 @@ def test_the_ticker_serves_all_that_was_requested() -> None:
     queue_runs(1)
     dispatch.request_tick(), dispatch.request_tick()
     sent: list[int] = []
-    catch_up(send=lambda job: sent.append(job.pk))
+    assert Ticker(send=lambda job: sent.append(job.pk)).step() == 1
     row = TickRequest.objects.get()
     assert row.served == row.requested
     assert len(sent) == 1

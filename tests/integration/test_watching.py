@@ -43,7 +43,7 @@ def running(*specs: Any, **job: Any) -> tuple[Job, list[Run]]:
 
 
 def ended(job: Job, **fields: Any) -> list[Run]:
-    watching.end(job=job, record=record(job_id=job.pk, **fields), now=NOW)
+    watching.end_all(records=[record(job_id=job.pk, **fields)], now=NOW)
     job.refresh_from_db()
     assert job.state == JobState.ENDED
     assert not Device.objects.filter(allocated_mib__gt=0).exists()
@@ -111,7 +111,7 @@ def test_a_job_that_cannot_be_prepared_ends_with_a_sentence(tmp_path: Path, conf
     model = write_model(tmp_path / "model")
     (model / "config.json").write_text(config)
     job, _ = running(finetune_spec(model_path=str(model)), state=JobState.CLAIMED)
-    assert watching.launch(job=job, launcher=SimulatedLauncher(), now=NOW) is False
+    assert watching.launch_all(jobs=[job], launcher=SimulatedLauncher(), now=NOW) == set()
     run = Run.objects.get()
     assert (run.state, run.reason) == (RunState.FAILED, FinishReason.CONFIG_INVALID)
     assert Job.objects.get().state == JobState.ENDED
@@ -119,7 +119,7 @@ def test_a_job_that_cannot_be_prepared_ends_with_a_sentence(tmp_path: Path, conf
 
 def test_a_model_that_went_missing_has_its_own_reason(tmp_path: Path) -> None:
     job, _ = running(finetune_spec(model_path=str(tmp_path / "gone")), state=JobState.CLAIMED)
-    watching.launch(job=job, launcher=SimulatedLauncher(), now=NOW)
+    watching.launch_all(jobs=[job], launcher=SimulatedLauncher(), now=NOW)
     assert Run.objects.get().reason == FinishReason.MODEL_MISSING
 
 
@@ -166,7 +166,7 @@ def test_a_device_with_processes_that_cannot_be_killed_is_quarantined() -> None:
 def test_a_jobs_script_may_be_run_and_its_folders_are_made(tmp_path: Path) -> None:
     spec = finetune_spec(model_path=str(write_model(tmp_path / "model")))
     job, _ = running(spec, state=JobState.CLAIMED)
-    watching.launch(job=job, launcher=SimulatedLauncher(), now=NOW)  # which then takes no real job
+    watching.launch_all(jobs=[job], launcher=SimulatedLauncher(), now=NOW)  # which then takes no real job
     folder = paths_of(job).directory
     modes = {name: (folder / name).stat().st_mode & 0o777 for name in ("command.sh", "finetune.yaml")}
     assert modes == {"command.sh": 0o755, "finetune.yaml": 0o644}

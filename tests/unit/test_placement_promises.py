@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scheduler.allocation import Decision, FreeDevice, FreeNode, QueueItem
 from scheduler.playing import Play, Turn, play
-from tests.traces import DURATIONS, area_bound, one_node, plays, trace
+from tests.traces import DURATIONS, bound_of, one_node, plays, trace
 
 DEVICE_MIB = 80
 RANDOM_QUEUES = settings(
@@ -169,14 +169,14 @@ def test_d_a_gang_is_not_starved_by_small_runs_that_keep_coming() -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("name", list(DURATIONS))
 @pytest.mark.parametrize("mean_gap_seconds", [0, 5])
-def test_the_last_start_is_within_a_tenth_of_the_area_bound(
+def test_the_last_start_is_within_a_tenth_of_the_bound_of(
     name: str, seed: int, mean_gap_seconds: float
 ) -> None:
     """By (c) it is at most m / (m - q + 1) times the bound: 64 / 61 here."""
     jobs = trace(name, seed=seed, jobs=600, gangs=[1, 1, 1, 2, 2, 4], mean_gap_seconds=mean_gap_seconds)
     turns = play(queue=plays(jobs), nodes=[one_node(64)])
     assert len(turns) == len(jobs)
-    assert max(turn.start_at for turn in turns.values()) <= 1.10 * area_bound(jobs, devices=64)
+    assert max(turn.start_at for turn in turns.values()) <= 1.10 * bound_of(jobs, devices=64)
 
 
 def play_of(

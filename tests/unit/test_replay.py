@@ -81,7 +81,7 @@ def test_a_device_is_not_idle_while_nobody_waits_for_it() -> None:
 def test_the_bound_is_that_of_the_fullest_pool_from_its_worst_moment() -> None:
     jobs = [job(0, pool="x"), job(1, pool="y", submit_seconds=30.0), job(2, pool="y", submit_seconds=30.0)]
     assert lower_bound(jobs, devices=1) == 50.0
-    assert lower_bound([job(0, memory_mib=DEVICE_MEMORY_MIB // 2)], devices=1) == 10.0
+    assert lower_bound([job(0, memory_mib=DEVICE_MEMORY_MIB // 2)], devices=1) == 5.0
 
 
 @pytest.mark.parametrize(
