@@ -1,3 +1,5 @@
+from typing import cast
+
 from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
@@ -5,7 +7,7 @@ from django.utils.safestring import SafeString
 
 from experiments.templatetags import lab as display
 from scheduler.admin import readings
-from scheduler.models import Node
+from scheduler.models import Node, NodeQuerySet, SessionState
 
 
 @admin.register(Node)
@@ -14,7 +16,7 @@ class NodeAdmin(readings.MeasuredAdmin):
     list_filter = ["is_simulated", "is_draining"]
     search_fields = ["name"]
     fieldsets = [
-        (None, {"fields": ["name", "kind", "takes_jobs", "device_count"]}),
+        (None, {"fields": ["name", "kind", "pool", "takes_jobs", "device_count"]}),
         ("Given to jobs", {"fields": ["memory", "threads"]}),
         ("Its agent's session", {"fields": ["session_renewed_at", "session_epoch", "boot_id"]}),
     ]
@@ -22,8 +24,8 @@ class NodeAdmin(readings.MeasuredAdmin):
     measured = staticmethod(readings.of_node)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
-        seen: QuerySet[Node] = super().get_queryset(request)
-        return seen.annotate(devices_known=Count("devices"))
+        seen = cast(NodeQuerySet, super().get_queryset(request))
+        return seen.with_session_state().annotate(devices_known=Count("devices"))
 
     @admin.display(description="Kind", ordering="is_simulated")
     def kind(self, node: Node) -> str:
@@ -50,4 +52,8 @@ class NodeAdmin(readings.MeasuredAdmin):
 
     @admin.display(description="Takes jobs", ordering="is_draining")
     def takes_jobs(self, node: Node) -> SafeString:
-        return display.state_label("DRAINED" if node.is_draining else "AVAILABLE")
+        """Not while it is drained or its agent is away."""
+        session = str(getattr(node, "session_state", SessionState.LIVE))
+        if node.is_draining:
+            return display.state_label("DRAINED")
+        return display.state_label("AVAILABLE" if session == SessionState.LIVE else session)

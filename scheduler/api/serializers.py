@@ -7,7 +7,7 @@ from rest_framework import serializers
 from experiments.api.evidence_serializers import EstimateSerializer
 from experiments.models import Run
 from experiments.states import RunState
-from scheduler.models import Device, HostReading, Job, Lease, Node, Reading
+from scheduler.models import Device, HostReading, Job, Lease, Node, Reading, SessionState
 
 
 class RunSerializer(serializers.ModelSerializer[Run]):
@@ -149,13 +149,17 @@ class DeviceSerializer(serializers.ModelSerializer[Device]):
 
 
 class NodeSerializer(serializers.ModelSerializer[Node]):
+    session_state = serializers.ChoiceField(choices=SessionState.choices, read_only=True)
+
     class Meta:
         model = Node
         fields = [
             "id",
             "name",
+            "pool",
             "is_simulated",
             "is_draining",
+            "session_state",
             "session_epoch",
             "session_renewed_at",
             "host_memory_mib",

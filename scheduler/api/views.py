@@ -46,7 +46,7 @@ class DeviceViewSet(LabViewSet[Device]):
 
 
 class NodeViewSet(LabViewSet[Node]):
-    queryset = Node.objects.order_by("name")
+    queryset = Node.objects.with_session_state().order_by("name")
     serializer_class = NodeSerializer
     filterset_class = NodeFilter
 
