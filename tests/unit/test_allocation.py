@@ -105,6 +105,17 @@ def test_a_small_run_passes_a_gang_on_what_the_gang_will_not_need() -> None:
     assert [p.item.run_ids for p in decision.placements] == [(2,)]
 
 
+def test_what_passes_a_gang_leaves_it_host_memory_and_threads_however_many_pass() -> None:
+    nodes = [node(devices=6, free=3)]
+    for needs, most in (
+        ({"host_memory_mib": 600}, {"host_memory_mib": 300}),
+        ({"cpu_threads": 40}, {"cpu_threads": 20}),
+    ):
+        queue = [item(1, devices=4, **needs), *(item(n, limit_seconds=99, **most) for n in (2, 3))]
+        decision = place(queue, nodes, running=busy(nodes, until=10))
+        assert [p.item.run_ids for p in decision.placements] == [(2,)]
+
+
 def test_a_pool_has_a_head_of_its_own() -> None:
     nodes = [node("a", devices=2, free=1), node("b", devices=2, pool="fast")]
     queue = [item(1, devices=2), item(2, pool="fast"), item(3, pool="none")]
