@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db.models import F, Q, QuerySet
 
 from experiments.models import Experiment, Run
@@ -114,7 +113,7 @@ def running_by_job(*, now: datetime, pool: str | None = None) -> dict[int, Runni
 
 def _running(row: tuple[Any, ...], held_mib: Mapping[int, int], now: datetime) -> Running:
     _, node, host_mib, threads, limit, started, placed = row
-    ends_at = (started or placed) + timedelta(seconds=limit + settings.GRACE_SECONDS)
+    ends_at = (started or placed) + timedelta(seconds=limit)
     return Running(
         node=node,
         device_mib=held_mib,
