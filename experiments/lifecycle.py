@@ -73,7 +73,7 @@ def start(
     )
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def succeed(*, job_of: Mapping[int, int], now: datetime) -> set[int]:
     """End runs that succeeded, each as its job (run id -> job id) verified it; returns those that it ended."""
     running = Run.objects.filter(pk__in=job_of, state=RunState.RUNNING).select_for_update()
@@ -218,7 +218,7 @@ def _move(runs: RunQuerySet, leaving: RunState, entering: RunState, now: datetim
     """The guarded update, and the events of the runs that it moved."""
     if entering not in ALLOWED[leaving]:
         raise ValueError(f"A run cannot go from {leaving} to {entering}; see experiments.states.ALLOWED.")
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):  # nothing of what it belongs to stays without it
         ids = list(runs.filter(state=leaving).select_for_update().values_list("pk", flat=True))
         moved = Run.objects.filter(pk__in=ids, state=leaving).update(state=entering, **values)
         _record(ids, entering, values, now)

@@ -144,7 +144,7 @@ class Agent(threading.Thread):
         The request that the ending made stays for the ticker, which serves other pools, and this one if the agent dies.
         """
         dispatch.tick(
-            now=timezone.now(), send=self._announce, pool=self._node.pool, most=dispatch.MOST_LOOKED_AT
+            now=timezone.now(), send=self._announce, pool=self._node.pool, most=dispatch.FEW_LOOKED_AT
         )
 
     def _announce(self, job: Job) -> None:

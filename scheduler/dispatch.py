@@ -11,15 +11,16 @@ from scheduler import applying, queue
 from scheduler.applying import Send, paths_of
 from scheduler.models import TickRequest
 
-__all__ = ["MOST_LOOKED_AT", "Send", "paths_of", "request_tick", "tick"]
+__all__ = ["FEW_LOOKED_AT", "MOST_LOOKED_AT", "Send", "paths_of", "request_tick", "tick"]
 
-MOST_LOOKED_AT = 500  # of a pool's queue, by a tick that must be quick
+MOST_LOOKED_AT = 500  # of a pool's queue beyond one for each free device, by a tick that must be quick
+FEW_LOOKED_AT = 32  # likewise by an agent that refills what it has just freed; the ticker follows
 
 
 def tick(*, now: datetime, send: Send, pool: str | None = None, most: int | None = None) -> int:
     """Start what can start, of one pool where it is named; returns how many jobs were placed.
 
-    `most` bounds how many queued runs of a pool are looked at. Ticks may run side by side.
+    `most` bounds how many queued runs of a pool are looked at (see queue.decide). Ticks may run side by side.
     """
     if TickRequest.objects.filter(is_paused=True).exists():
         return 0

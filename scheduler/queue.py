@@ -1,5 +1,6 @@
 """Reading the queue and what is free, without a lock, for one decision."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -56,8 +57,9 @@ _JOB_COLUMNS = (
 def decide(*, now: datetime, pool: str | None = None, most: int | None = None) -> Decision:
     """What would start now, and why the other queued runs wait; of one pool, where it is named.
 
-    With `most`, only so many runs of a pool are looked at, none whose experiment has no window left and none of a
-    pool without a free device: what a tick can afford however deep the queue is. Then it says nothing of the others.
+    With `most`, only so many runs of a pool are looked at beyond one for each free device, none whose experiment has
+    no window left and none of a pool without a free device: what a tick can afford however deep the queue is. Then
+    it says nothing of the others.
     """
     nodes = free_nodes(pool=pool)
     runs = eligible_runs() if most is None else _front(nodes, most)
@@ -67,7 +69,8 @@ def decide(*, now: datetime, pool: str | None = None, most: int | None = None) -
     def place_here(items: list[QueueItem]) -> Decision:
         return place(items, nodes, windows, running.values(), now.timestamp())
 
-    return grouping.decide(runs=runs, training=_training(), now=now.timestamp(), place=place_here)
+    training = _training() if any(run.kind is RunKind.EVALUATE for run in runs) else frozenset()
+    return grouping.decide(runs=runs, training=training, now=now.timestamp(), place=place_here)
 
 
 def eligible_runs() -> list[EligibleRun]:
@@ -140,11 +143,15 @@ def _ready() -> RunQuerySet:
 
 
 def _front(nodes: Iterable[FreeNode], most: int) -> list[EligibleRun]:
-    """The first so many runs of every pool that has something free."""
+    """The first runs of every pool that has something free."""
     closed = list(Experiment.objects.filter(open_jobs__gte=F("max_parallel")).values_list("pk", flat=True))
     runs = _ready().exclude(cell__experiment_id__in=closed)
-    pools = sorted({node.pool for node in nodes if any(device.free_mib for device in node.devices)})
-    return [_eligible(row) for pool in pools for row in runs.filter(pool=pool).values_list(*_COLUMNS)[:most]]
+    free = Counter(node.pool for node in nodes for device in node.devices if device.free_mib)
+    return [
+        _eligible(row)
+        for pool, devices in sorted(free.items())
+        for row in runs.filter(pool=pool).values_list(*_COLUMNS)[: devices + most]
+    ]
 
 
 def _training() -> frozenset[grouping.BaseOfExperiment]:

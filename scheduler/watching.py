@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -44,9 +44,12 @@ def claim(*, node: Node, now: datetime) -> list[Job]:
     if not placed.exists():  # no transaction for nothing: SQLite has one writer
         return []
     with transaction.atomic():
-        ids = list(placed.order_by("pk").select_for_update().values_list("pk", flat=True))
-        Job.objects.filter(pk__in=ids, state=JobState.PLACED).update(state=JobState.CLAIMED, claimed_at=now)
-    return list(Job.objects.filter(pk__in=ids).select_related("experiment", "node"))
+        locked = placed.order_by("pk").select_for_update(of=("self",))
+        jobs = list(locked.select_related("experiment", "node"))
+        Job.objects.filter(pk__in=[job.pk for job in jobs]).update(state=JobState.CLAIMED, claimed_at=now)
+    for job in jobs:
+        job.state, job.claimed_at = JobState.CLAIMED, now
+    return jobs
 
 
 def launch_all(*, jobs: Sequence[Job], launcher: Launcher, now: datetime) -> set[int]:
@@ -55,8 +58,10 @@ def launch_all(*, jobs: Sequence[Job], launcher: Launcher, now: datetime) -> set
     failures = {job.pk: verdict for job, placed in pairs if (verdict := _submit(job, placed, launcher))}
     launched = [job.pk for job in jobs if job.pk not in failures]
     runs = [run.run_id for job, placed in pairs if job.pk not in failures for run in placed.runs]
-    Job.objects.filter(pk__in=launched, state=JobState.CLAIMED).update(state=JobState.RUNNING, started_at=now)
-    Run.objects.filter(pk__in=runs, fencing_token__in=launched).update(started_at=now)
+    with transaction.atomic():
+        claimed = Job.objects.filter(pk__in=launched, state=JobState.CLAIMED)
+        claimed.update(state=JobState.RUNNING, started_at=now)
+        Run.objects.filter(pk__in=runs, fencing_token__in=launched).update(started_at=now)
     for job, placed in pairs:
         if job.pk in failures:
             _end_unlaunched(job, placed, failures[job.pk], now)
@@ -77,22 +82,28 @@ def end_all(*, records: Sequence[ExitRecord], now: datetime) -> None:
         if each.on_gpu
     }
     verdicts = [_verified(each, by_job[each.job_id]) if each.runs else {} for each in placed]
-    _harvest(jobs, placed, verdicts, now)
+    unmeasured = _harvest(jobs, placed, verdicts, now)
     ended = [_ended(j, p, v, by_job[j.pk]) for j, p, v in zip(jobs, placed, verdicts, strict=True)]
     try:
-        ending.end_jobs(ended=ended, now=now)
+        _end_batch(ended, unmeasured, now)
     except (DatabaseError, ValueError):
         if len(ended) == 1:
             raise
-        _end_one_by_one(ended, now)
+        _end_one_by_one(ended, unmeasured, now)
 
 
-def _end_one_by_one(ended: Sequence[EndedJob], now: datetime) -> None:
+@transaction.atomic
+def _end_batch(ended: Sequence[EndedJob], unmeasured: Collection[int], now: datetime) -> None:
+    harvest.store_nothing(run_ids=unmeasured, job_ids=[end.job.pk for end in ended], now=now)
+    ending.end_jobs(ended=ended, now=now)
+
+
+def _end_one_by_one(ended: Sequence[EndedJob], unmeasured: Collection[int], now: datetime) -> None:
     """Raises the last refusal once all have been tried."""
     refused: Exception | None = None
     for one in ended:
         try:
-            ending.end_jobs(ended=[one], now=now)
+            _end_batch([one], unmeasured, now)
         except (DatabaseError, ValueError) as error:
             log.warning("the end of job %s was refused: %s", one.job.pk, error)
             refused = error
@@ -106,7 +117,8 @@ def settle(*, job: Job, now: datetime) -> None:
     if len(placed.runs) < 1:
         return
     verdicts = _settled(placed)
-    _harvest([job], [placed], [verdicts], now)
+    unmeasured = _harvest([job], [placed], [verdicts], now)
+    harvest.store_nothing(run_ids=unmeasured, job_ids=[job.pk], now=now)
     for run_id, verdict in verdicts.items():
         tail = file_tail(placed.paths.log, LOG_TAIL_LINES)
         ending.finish_run(job=job, run_id=run_id, outcome=verdict.outcome, log_tail=tail, now=now)
@@ -225,15 +237,15 @@ def _launch_reason(error: Exception) -> FinishReason:
 
 def _harvest(
     jobs: Sequence[Job], placed: Sequence[PlacedJob], verdicts: Sequence[Mapping[int, Verdict]], now: datetime
-) -> None:
+) -> list[int]:
+    """Keep what was measured; returns the runs of which nothing was."""
     unmeasured: list[int] = []
     for job, each, found in zip(jobs, placed, verdicts, strict=True):
         measured = {run_id: verdict for run_id, verdict in found.items() if verdict.measurements}
         unmeasured += [run_id for run_id in found if run_id not in measured]
         if measured:
             _harvest_one(job, each, measured, now)
-    if unmeasured:
-        harvest.store_nothing(run_ids=unmeasured, job_ids=[job.pk for job in jobs], now=now)
+    return unmeasured
 
 
 def _harvest_one(job: Job, placed: PlacedJob, verdicts: Mapping[int, Verdict], now: datetime) -> None:

@@ -29,8 +29,8 @@ def store(*, run: Run, job_id: int, measurements: Iterable[Measurement], place: 
 
 def store_nothing(*, run_ids: Iterable[int], job_ids: Iterable[int], now: datetime) -> None:
     """For runs that these jobs speak for, of which nothing was measured."""
-    runs = Run.objects.filter(pk__in=list(run_ids), fencing_token__in=list(job_ids))
-    runs.update(harvested_at=now)
+    if ids := list(run_ids):
+        Run.objects.filter(pk__in=ids, fencing_token__in=list(job_ids)).update(harvested_at=now)
 
 
 def conditions_of(run: Run, place: Place) -> Conditions:
