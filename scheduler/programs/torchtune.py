@@ -15,7 +15,7 @@ from experiments.specs import FinetuneSpec, ProbeSpec
 from experiments.torchtune_builders import missing_special_tokens
 from experiments.torchtune_config import build_config
 from scheduler.launchers.base import ExitRecord
-from scheduler.programs import checkpoints, probe_rows, torchtune_verdict
+from scheduler.programs import probe_rows, torchtune_verdict
 from scheduler.programs.base import Command, PlacedJob, Surroundings, Verdict
 from scheduler.programs.environment import job_environment
 from scheduler.programs.reproduction import COMMAND, ENVIRONMENT, copies, environment_json
@@ -60,12 +60,6 @@ class Torchtune:
             on_gpu=job.on_gpu,
         )
         return {run.run_id: torchtune_verdict.verdict(run, finished)}
-
-
-def adapter_directory(run_directory: Path, spec: FinetuneSpec) -> Path:
-    """Where the result of the kept epoch lies: the adapter, or all weights of a full fine-tune."""
-    kept = checkpoints.read_kept(run_directory, epochs=spec.epochs)
-    return run_directory / "output" / f"epoch_{kept.epoch if kept else spec.epochs - 1}"
 
 
 def _trained(job: PlacedJob) -> FinetuneSpec:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments import kept
 from experiments.scripts import command_sh
 from experiments.specs import EvaluateSpec, FinetuneSpec
 from experiments.states import FinishReason
@@ -25,7 +26,6 @@ from scheduler.programs.base import (
 )
 from scheduler.programs.environment import job_environment
 from scheduler.programs.reproduction import COMMAND, ENVIRONMENT, copies, environment_json
-from scheduler.programs.torchtune import adapter_directory
 from scheduler.programs.vllm_measurements import REQUEST, measurements
 
 EVALUATE = Path(__file__).resolve().parent.parent / "runtimes" / "vllm" / "evaluate.py"
@@ -128,14 +128,18 @@ def _model_path(run: CarriedRun) -> str:
     tuned = run.builds_on_spec
     if run.builds_on_directory is None or not isinstance(tuned, FinetuneSpec) or tuned.method != "full":
         return _spec(run).model_path
-    return str(adapter_directory(run.builds_on_directory, tuned))
+    return str(kept.result_directory(run.builds_on_directory, epochs=tuned.epochs))
 
 
 def _adapter_path(run: CarriedRun) -> str | None:
     tuned = run.builds_on_spec
     if run.builds_on_directory is None or not isinstance(tuned, FinetuneSpec):
         return _spec(run).adapter_path
-    return None if tuned.method == "full" else str(adapter_directory(run.builds_on_directory, tuned))
+    return (
+        None
+        if tuned.method == "full"
+        else str(kept.result_directory(run.builds_on_directory, epochs=tuned.epochs))
+    )
 
 
 def _verdict(job: PlacedJob, run: CarriedRun, record: ExitRecord) -> Verdict:
