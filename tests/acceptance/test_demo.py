@@ -10,9 +10,9 @@ import pytest
 import yaml
 from django.conf import settings
 
+from experiments import kept
 from experiments.parsers import torchtune
 from experiments.specs import FinetuneSpec, spec_from_json
-from experiments import kept
 from tests.lab import REPOSITORY, Demo
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]

@@ -4,6 +4,7 @@ import pytest
 
 from experiments import lifecycle
 from experiments.models import Run
+from experiments.retries import Circumstances
 from experiments.specs import Outcome
 from experiments.states import MAX_LAUNCHES, FinishReason, RunState
 from tests.factories import NOW, make_cell, make_experiment, make_run
@@ -15,9 +16,14 @@ BROKEN = Outcome(succeeded=False, reason=FinishReason.EXIT_CODE, message="Exit c
 GOOD = Outcome(succeeded=True)
 
 
-def finish(run: Run, outcome: Outcome, *, job_id: int = 1) -> bool:
+def finish(run: Run, outcome: Outcome, *, job_id: int = 1, **around: bool) -> bool:
     return lifecycle.finish(
-        run_id=run.pk, job_id=job_id, outcome=outcome, log_tail="last line", node_name="a", now=NOW
+        run_id=run.pk,
+        job_id=job_id,
+        outcome=outcome,
+        log_tail="last line",
+        around=Circumstances(node_name="a", **around),
+        now=NOW,
     )
 
 
