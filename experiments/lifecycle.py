@@ -18,7 +18,7 @@ from experiments.models import Experiment, Run, RunEvent
 from experiments.models.runs import RunQuerySet
 from experiments.retries import Circumstances, Launched, Retry, retry
 from experiments.specs import Outcome
-from experiments.states import ALLOWED, REASONS, Again, FinishReason, RunState, turn_of
+from experiments.states import ALLOWED, REASONS, Again, FinishReason, RunKind, RunState, turn_of
 
 
 class NotADraft(Exception):
@@ -179,6 +179,7 @@ def _retry(run_id: int, reason: FinishReason, around: Circumstances) -> Retry | 
         again_before=before.count(),
         device_memory_mib=run.device_memory_mib,
         engine_crashes_count=run.engine_crashes_count,
+        has_epochs=run.kind == RunKind.FINETUNE and run.spec.get("epochs", 1) > 1,
     )
     return retry(reason=reason, run=launched, around=around)
 

@@ -27,6 +27,7 @@ class Launched:
     again_before: int = 0  # how often the same reason had it launched again
     device_memory_mib: int | None = None
     engine_crashes_count: int = 0
+    has_epochs: bool = False  # several, so that what was lost may be gone on with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +51,20 @@ Rule = Callable[[Launched, Circumstances], Retry | None]
 def _after_a_loss(run: Launched, around: Circumstances) -> Retry:
     told = (
         f"It is queued again, for launch {run.launches_count + 1} of at most {MAX_LAUNCHES}, and passes over "
-        f"node {around.node_name} while another could hold it."
+        f"node {around.node_name} while another could hold it.{_goes_on(run)}"
     )
     return Retry(told=told, changes={"avoided_node": around.node_name})
 
 
 def _uncounted(run: Launched, around: Circumstances) -> Retry:
     return Retry(
-        told="It is queued again; this launch does not count.",
+        told=f"It is queued again; this launch does not count.{_goes_on(run)}",
         changes={"avoided_node": "", "launches_count": run.launches_count - 1},
     )
+
+
+def _goes_on(run: Launched) -> str:
+    return " It goes on after its last whole epoch, if that can be taken over." if run.has_epochs else ""
 
 
 def _elsewhere(run: Launched, around: Circumstances) -> Retry | None:

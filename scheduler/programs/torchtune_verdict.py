@@ -77,7 +77,7 @@ def _kept_epoch(finished: Finished) -> int:
     if written is not None:
         return written.epoch
     assert metrics is not None
-    losses = checkpoints.losses_at_ends(metrics.validations, steps_per_epoch(spec, metrics))
+    losses = checkpoints.losses_at_ends(metrics.all_validations, steps_per_epoch(spec, metrics))
     return checkpoints.choose_epoch(keep=spec.keep, epochs=spec.epochs, val_losses=losses)
 
 
@@ -88,6 +88,9 @@ def _lack_of_steps(spec: FinetuneSpec, metrics: parser.Metrics) -> str:
         return _divergence(metrics)
     if expected is not None and last != expected:
         return f"{last} of {expected} steps are in its metrics file."
+    taken = len(metrics.earlier_steps)
+    if taken and metrics.steps[0].step != taken + 1:
+        return f"It took over {taken} steps, and its own begin with step {metrics.steps[0].step}."
     return ""
 
 

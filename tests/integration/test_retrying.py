@@ -15,7 +15,7 @@ from scheduler.ending import end_job
 from scheduler.launchers.simulated import SimulatedLauncher
 from scheduler.models import Job, Node
 from tests.factories import NOW, make_cell, make_device, make_experiment, make_job, make_node, make_run
-from tests.unit.jobs import evaluate_spec, record, write_result
+from tests.unit.jobs import evaluate_spec, finetune_spec, record, write_result
 
 pytestmark = pytest.mark.django_db
 
@@ -196,3 +196,19 @@ def test_an_engine_with_a_single_run_fails_at_once() -> None:
         FinishReason.ENGINE_FAILED,
         0,
     )
+
+
+def test_a_fine_tune_is_told_of_its_earlier_jobs_the_newest_first_and_of_nobody_elses() -> None:
+    a, spec = node("a"), spec_to_json(finetune_spec())
+    run = make_run(kind=RunKind.FINETUNE, spec=spec, state=RunState.QUEUED)
+    earlier = []
+    for _ in range(2):
+        job = carrying([run], a)
+        type(job).objects.filter(pk=job.pk).update(directory=f"/runs/{job.pk}")
+        earlier.insert(0, Path(f"/runs/{job.pk}"))
+        assert "goes on after its last whole epoch" in end(job, FinishReason.SUPERVISOR_LOST).message
+    other = make_run(kind=RunKind.FINETUNE, spec=spec, state=RunState.QUEUED, cell=run.cell)
+    b = node("b")
+    carried, others = watching.placed_jobs([carrying([run], a), carrying([other], b)])
+    assert carried.runs[0].earlier_directories == tuple(earlier)
+    assert others.runs[0].earlier_directories == ()
