@@ -127,11 +127,8 @@ def _validated(job: PlacedJob) -> dict[int, float]:
 def test_a_torn_checkpoint_is_not_gone_on_from(tmp_path: Path) -> None:
     spec = tiny(words(tmp_path))
     whole, _ = run_job(tmp_path / "whole", spec)
-    for number, (name, spoil) in enumerate(TORN.items()):
-        dead = tmp_path / "dead" / f"job{number}"
-        shutil.copytree(whole.paths.directory, dead)
-        spoil(dead / "output")
-        assert name
+    for number, spoil in enumerate(TORN.values()):
+        spoil(_copied(whole, tmp_path / "dead" / f"job{number}") / "output")
     earlier = tuple(sorted((tmp_path / "dead").iterdir()))
     again, verdict = run_job(tmp_path / "again", spec, earlier_directories=earlier)
     assert verdict.outcome.succeeded, verdict.outcome.message
@@ -149,6 +146,14 @@ def test_a_torn_checkpoint_is_not_gone_on_from(tmp_path: Path) -> None:
     assert metrics and not metrics.earlier_steps
     assert not measured(verdict)[Metric.JOB_SECONDS].is_bound
     assert_same_weights(again.paths.output, whole.paths.output)
+
+
+def _copied(job: PlacedJob, to: Path) -> Path:
+    """As if it had run there."""
+    shutil.copytree(job.paths.directory, to)
+    config = to / "finetune.yaml"
+    config.write_text(config.read_text().replace(str(job.paths.directory), str(to)))
+    return to
 
 
 def _cut(path: Path) -> None:
