@@ -96,7 +96,7 @@ def finish(
     reason = FinishReason(outcome.reason)
     if reason is FinishReason.CANCELLED_BY_USER:
         return _end(run_id, job_id, RunState.CANCELLED, _cancelled(run_id, outcome), log_tail, now)
-    if again := _retry(run_id, reason, around):
+    if again := _retry(run_id, job_id, reason, around):
         return _requeue(run_id, job_id, outcome, again, now)
     if _is_lost_too_often(run_id, reason):
         outcome = _crash_loop(outcome)
@@ -166,12 +166,12 @@ def _make_ready(runs: RunQuerySet, now: datetime) -> None:
         )
 
 
-def _retry(run_id: int, reason: FinishReason, around: Circumstances) -> Retry | None:
+def _retry(run_id: int, job_id: int, reason: FinishReason, around: Circumstances) -> Retry | None:
     """Under the run's lock, so that a request to cancel it is either before or after."""
     if REASONS[reason].again is Again.NEVER:
         return None
-    run = Run.objects.select_for_update().get(pk=run_id)
-    if run.cancel_requested_at:
+    run = Run.objects.select_for_update().filter(pk=run_id, fencing_token=job_id).first()
+    if run is None or run.cancel_requested_at:
         return None
     before = run.events.filter(state=RunState.QUEUED, reason=reason, at__gte=run.queued_at or run.started_at)
     launched = Launched(

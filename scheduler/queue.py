@@ -90,8 +90,8 @@ def expected_runs(runs: RunQuerySet, *, now: datetime) -> list[EligibleRun]:
 
 def nodes_that_could_hold(run_id: int) -> frozenset[str]:
     """The names of those that have an agent now."""
-    run = _eligible(Run.objects.values_list(*_COLUMNS).get(pk=run_id))
-    return could_hold(grouping.item_of([run]), free_nodes(pool=run.pool))
+    found = [_eligible(row) for row in Run.objects.filter(pk=run_id).values_list(*_COLUMNS)]
+    return could_hold(grouping.item_of(found), free_nodes(pool=found[0].pool)) if found else frozenset()
 
 
 def free_nodes(*, pool: str | None = None) -> list[FreeNode]:

@@ -57,6 +57,13 @@ def test_the_result_of_a_stale_job_changes_nothing() -> None:
     assert run.state == RunState.RUNNING
 
 
+def test_a_stale_job_that_was_lost_queues_nothing_again() -> None:
+    run = make_run(state=RunState.RUNNING, fencing_token=2)
+    assert finish(run, LOST, job_id=1) is False
+    run.refresh_from_db()
+    assert (run.state, run.fencing_token) == (RunState.RUNNING, 2)
+
+
 def test_a_run_ends_once() -> None:
     run = make_run(state=RunState.RUNNING)
     assert finish(run, GOOD) is True
