@@ -16,8 +16,9 @@ from django.db.models import F, Subquery
 
 from experiments.models import Experiment, Run, RunEvent
 from experiments.models.runs import RunQuerySet
+from experiments.retries import Circumstances, Launched, Retry, retry
 from experiments.specs import Outcome
-from experiments.states import ALLOWED, MAX_LAUNCHES, REASONS, FinishReason, RunState, turn_of
+from experiments.states import ALLOWED, REASONS, Again, FinishReason, RunKind, RunState, turn_of
 
 
 class NotADraft(Exception):
@@ -87,22 +88,19 @@ def succeed(*, job_of: Mapping[int, int], now: datetime) -> set[int]:
 
 @transaction.atomic
 def finish(
-    *, run_id: int, job_id: int, outcome: Outcome, log_tail: str, node_name: str, now: datetime
+    *, run_id: int, job_id: int, outcome: Outcome, log_tail: str, around: Circumstances, now: datetime
 ) -> bool:
-    """End a running run as its job's verification found it; a stale job changes nothing.
-
-    A run that was lost for a reason whose policy says so is queued again, at most MAX_LAUNCHES launches in all.
-    """
+    """End a running run as its job's verification found it, or queue it again; a stale job changes nothing."""
     if outcome.succeeded:
         return _end(run_id, job_id, RunState.SUCCEEDED, outcome, "", now)
     reason = FinishReason(outcome.reason)
     if reason is FinishReason.CANCELLED_BY_USER:
         return _end(run_id, job_id, RunState.CANCELLED, _cancelled(run_id, outcome), log_tail, now)
-    if not REASONS[reason].launch_again:
-        return _end(run_id, job_id, RunState.FAILED, outcome, log_tail, now)
-    if _requeue(run_id, job_id, outcome, node_name, now):
-        return True
-    return _end(run_id, job_id, RunState.FAILED, _crash_loop(outcome), log_tail, now)
+    if again := _retry(run_id, job_id, reason, around):
+        return _requeue(run_id, job_id, outcome, again, now)
+    if _is_lost_too_often(run_id, reason):
+        outcome = _crash_loop(outcome)
+    return _end(run_id, job_id, RunState.FAILED, outcome, log_tail, now)
 
 
 @transaction.atomic
@@ -168,22 +166,42 @@ def _make_ready(runs: RunQuerySet, now: datetime) -> None:
         )
 
 
-def _requeue(run_id: int, job_id: int, outcome: Outcome, node_name: str, now: datetime) -> bool:
-    counts = REASONS[FinishReason(outcome.reason)].counts_as_launch
-    runs = Run.objects.filter(pk=run_id, fencing_token=job_id, cancel_requested_at__isnull=True)
+def _retry(run_id: int, job_id: int, reason: FinishReason, around: Circumstances) -> Retry | None:
+    """Under the run's lock, so that a request to cancel it is either before or after."""
+    if REASONS[reason].again is Again.NEVER:
+        return None
+    run = Run.objects.select_for_update().filter(pk=run_id, fencing_token=job_id).first()
+    if run is None or run.cancel_requested_at:
+        return None
+    before = run.events.filter(state=RunState.QUEUED, reason=reason, at__gte=run.queued_at or run.started_at)
+    launched = Launched(
+        launches_count=run.launches_count,
+        again_before=before.count(),
+        device_memory_mib=run.device_memory_mib,
+        engine_crashes_count=run.engine_crashes_count,
+        has_epochs=run.kind == RunKind.FINETUNE and run.spec.get("epochs", 1) > 1,
+    )
+    return retry(reason=reason, run=launched, around=around)
+
+
+def _requeue(run_id: int, job_id: int, outcome: Outcome, again: Retry, now: datetime) -> bool:
     moved = _move(
-        runs.filter(launches_count__lt=MAX_LAUNCHES) if counts else runs,
+        Run.objects.filter(pk=run_id, fencing_token=job_id),
         RunState.RUNNING,
         RunState.QUEUED,
         now,
         reason=outcome.reason,
-        message=outcome.message,
-        avoided_node=node_name if counts else "",
-        launches_count=F("launches_count") - (0 if counts else 1),
+        message=f"{outcome.message.rstrip('.')}. {again.told}",
         fencing_token=None,
         started_at=None,
+        **again.changes,
     )
     return bool(moved)
+
+
+def _is_lost_too_often(run_id: int, reason: FinishReason) -> bool:
+    runs = Run.objects.filter(pk=run_id, cancel_requested_at__isnull=True)
+    return REASONS[reason].again is Again.AFTER_A_LOSS and runs.exists()
 
 
 def _cancelled(run_id: int, outcome: Outcome) -> Outcome:

@@ -9,9 +9,9 @@ from django.db.models import F, Q, QuerySet
 
 from experiments.models import Experiment, Run
 from experiments.models.runs import RunQuerySet
-from experiments.states import OPEN_JOB_STATES, RunKind, RunState, turn_of
+from experiments.states import ALONE_AFTER, OPEN_JOB_STATES, RunKind, RunState, turn_of
 from scheduler import grouping
-from scheduler.allocation import Decision, FreeDevice, FreeNode, QueueItem, Running, place
+from scheduler.allocation import Decision, FreeDevice, FreeNode, QueueItem, Running, could_hold, place
 from scheduler.grouping import EligibleRun
 from scheduler.models import Device, Job, Lease, Node
 
@@ -31,6 +31,7 @@ _COLUMNS = (
     "pool",
     "limit_seconds",
     "avoided_node",
+    "engine_crashes_count",
     "turn_at",
     "ready_at",
 )
@@ -87,6 +88,12 @@ def expected_runs(runs: RunQuerySet, *, now: datetime) -> list[EligibleRun]:
         arrived_at = ready_at or queued_at or now
         found.append(_eligible((*row, turn_of(ready_at=arrived_at, priority=priority), arrived_at)))
     return sorted(found, key=lambda run: (run.turn, run.run_id))
+
+
+def nodes_that_could_hold(run_id: int) -> frozenset[str]:
+    """The names of those that have an agent now."""
+    found = [_eligible(row) for row in Run.objects.filter(pk=run_id).values_list(*_COLUMNS)]
+    return could_hold(grouping.item_of(found), free_nodes(pool=found[0].pool)) if found else frozenset()
 
 
 def free_nodes(*, pool: str | None = None) -> list[FreeNode]:
@@ -174,6 +181,7 @@ def _eligible(row: tuple[Any, ...]) -> EligibleRun:
         pool,
         limit,
         avoided,
+        crashes,
         turn_at,
         ready_at,
     ) = row
@@ -192,6 +200,7 @@ def _eligible(row: tuple[Any, ...]) -> EligibleRun:
         pool=pool,
         limit_seconds=limit,
         avoided_node=avoided,
+        goes_alone=crashes >= ALONE_AFTER,
     )
 
 

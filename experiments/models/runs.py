@@ -57,6 +57,9 @@ class Run(models.Model):
         null=True, help_text="The job whose result is accepted; no other's is."
     )
     avoided_node = models.CharField(max_length=100, blank=True, help_text="The node that lost it last.")
+    engine_crashes_count = models.PositiveSmallIntegerField(
+        default=0, help_text="Shared engines that broke down on it; after two it has one for itself."
+    )
     directory = models.CharField(max_length=1000, blank=True, help_text="The directory of its last job.")
     cancel_requested_at = models.DateTimeField(null=True)
     cancel_requested_by = models.CharField(max_length=150, blank=True)

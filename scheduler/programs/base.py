@@ -39,6 +39,7 @@ class CarriedRun:
     cancelled: bool = False
     builds_on_spec: RunSpec | None = None
     builds_on_directory: Path | None = None
+    earlier_directories: tuple[Path, ...] = ()  # of a fine-tune's earlier jobs, the newest first
 
 
 @dataclass(frozen=True, kw_only=True)

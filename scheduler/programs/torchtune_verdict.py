@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from experiments import kept
 from experiments.parsers import torchtune as parser
 from experiments.specs import FinetuneSpec, ProbeSpec
 from experiments.states import FinishReason
@@ -55,30 +56,28 @@ def _success(run: CarriedRun, finished: Finished) -> Verdict:
     epoch = _kept_epoch(finished)
     if lack := _lack_of_files(spec, finished.paths.output / f"epoch_{epoch}"):
         return failed(FinishReason.RESULT_INCOMPLETE, lack, measurements(finished))
-    kept = checkpoints.read_kept(directory, epochs=spec.epochs) or checkpoints.write_kept(
-        directory, epoch=epoch
-    )
-    checkpoints.prune(directory, keep=spec.keep, kept_epoch=kept.epoch)
+    noted = kept.read(directory, epochs=spec.epochs) or kept.write(directory, epoch=epoch)
+    checkpoints.prune(directory, keep=spec.keep, kept_epoch=noted.epoch)
     assert finished.metrics is not None
-    whole = replace(finished, succeeded=True, checkpoint_mib=kept.checkpoint_mib)
+    whole = replace(finished, succeeded=True, checkpoint_mib=noted.checkpoint_mib)
     return succeeded((*measurements(whole), final_loss(finished.metrics)))
 
 
 def _of_probe(finished: Finished) -> Verdict:
     """Nothing builds on what it trained, so nothing of it stays."""
     directory = finished.paths.directory
-    kept = checkpoints.read_kept(directory, epochs=1) or checkpoints.write_kept(directory, epoch=0)
-    checkpoints.prune(directory, keep="none", kept_epoch=kept.epoch)
-    return succeeded(measurements(replace(finished, succeeded=True, checkpoint_mib=kept.checkpoint_mib)))
+    noted = kept.read(directory, epochs=1) or kept.write(directory, epoch=0)
+    checkpoints.prune(directory, keep="none", kept_epoch=noted.epoch)
+    return succeeded(measurements(replace(finished, succeeded=True, checkpoint_mib=noted.checkpoint_mib)))
 
 
 def _kept_epoch(finished: Finished) -> int:
     spec, metrics = finished.spec, finished.metrics
-    written = checkpoints.read_kept(finished.paths.directory, epochs=spec.epochs)
+    written = kept.read(finished.paths.directory, epochs=spec.epochs)
     if written is not None:
         return written.epoch
     assert metrics is not None
-    losses = checkpoints.losses_at_ends(metrics.validations, steps_per_epoch(spec, metrics))
+    losses = checkpoints.losses_at_ends(metrics.all_validations, steps_per_epoch(spec, metrics))
     return checkpoints.choose_epoch(keep=spec.keep, epochs=spec.epochs, val_losses=losses)
 
 
@@ -89,6 +88,9 @@ def _lack_of_steps(spec: FinetuneSpec, metrics: parser.Metrics) -> str:
         return _divergence(metrics)
     if expected is not None and last != expected:
         return f"{last} of {expected} steps are in its metrics file."
+    taken = len(metrics.earlier_steps)
+    if taken and metrics.steps[0].step != taken + 1:
+        return f"It took over {taken} steps, and its own begin with step {metrics.steps[0].step}."
     return ""
 
 
@@ -99,7 +101,7 @@ def _divergence(metrics: parser.Metrics) -> str:
 
 
 def _lack_of_files(spec: FinetuneSpec, folder: Path) -> str:
-    wanted = _whole_weights(folder) if spec.method == "full" else checkpoints.ADAPTER_FILES
+    wanted = _whole_weights(folder) if spec.method == "full" else kept.ADAPTER_FILES
     missing = [name for name in wanted if not (folder / name).is_file()]
     return f"{folder} lacks {', '.join(missing)}." if missing else ""
 

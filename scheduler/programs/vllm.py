@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from experiments import kept
 from experiments.scripts import command_sh
 from experiments.specs import EvaluateSpec, FinetuneSpec
 from experiments.states import FinishReason
@@ -25,11 +27,11 @@ from scheduler.programs.base import (
 )
 from scheduler.programs.environment import job_environment
 from scheduler.programs.reproduction import COMMAND, ENVIRONMENT, copies, environment_json
-from scheduler.programs.torchtune import adapter_directory
-from scheduler.programs.vllm_measurements import REQUEST, measurements
+from scheduler.programs.vllm_measurements import ENGINE, REQUEST, measurements
 
 EVALUATE = Path(__file__).resolve().parent.parent / "runtimes" / "vllm" / "evaluate.py"
 _MODULES = ("adapters", "engine", "entries", "evaluate", "prompts", "results", "scorers")
+_OF_AN_ENTRY = ("CONFIG_INVALID", "DATA_INVALID", "ADAPTER_INVALID")
 _MIB = 1024 * 1024
 
 
@@ -128,14 +130,18 @@ def _model_path(run: CarriedRun) -> str:
     tuned = run.builds_on_spec
     if run.builds_on_directory is None or not isinstance(tuned, FinetuneSpec) or tuned.method != "full":
         return _spec(run).model_path
-    return str(adapter_directory(run.builds_on_directory, tuned))
+    return str(kept.result_directory(run.builds_on_directory, epochs=tuned.epochs))
 
 
 def _adapter_path(run: CarriedRun) -> str | None:
     tuned = run.builds_on_spec
     if run.builds_on_directory is None or not isinstance(tuned, FinetuneSpec):
         return _spec(run).adapter_path
-    return None if tuned.method == "full" else str(adapter_directory(run.builds_on_directory, tuned))
+    return (
+        None
+        if tuned.method == "full"
+        else str(kept.result_directory(run.builds_on_directory, epochs=tuned.epochs))
+    )
 
 
 def _verdict(job: PlacedJob, run: CarriedRun, record: ExitRecord) -> Verdict:
@@ -143,15 +149,28 @@ def _verdict(job: PlacedJob, run: CarriedRun, record: ExitRecord) -> Verdict:
     result = _result(job, run)
     if result is not None:
         return _of_result(job, run, result)
-    return (
-        ended_by_us(run, record)
-        or killed(record)
-        or failed(
-            FinishReason.ENGINE_FAILED,
-            _last_error(job.paths.log),
-            usage(record, job.paths.log, is_bound=True),
+    return ended_by_us(run, record) or _without_result(job, run, record)
+
+
+def _without_result(job: PlacedJob, run: CarriedRun, record: ExitRecord) -> Verdict:
+    if record.exit_code == 0:
+        return failed(
+            FinishReason.RESULT_INCOMPLETE, "The engine ended well, and its result.json is not there."
         )
+    verdict = killed(record) or failed(
+        FinishReason.ENGINE_FAILED, _last_error(job.paths.log), usage(record, job.paths.log, is_bound=True)
     )
+    active = _active_run_id(job)
+    was_active = active is None or active == run.run_id
+    return replace(verdict, outcome=replace(verdict.outcome, was_active=was_active))
+
+
+def _active_run_id(job: PlacedJob) -> int | None:
+    """Whose turn it was; None where the engine had not booted, or nobody knows: then all of them were at it."""
+    try:
+        return int(json.loads((job.paths.directory / ENGINE).read_text())["active_run_id"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _of_result(job: PlacedJob, run: CarriedRun, result: Any) -> Verdict:
@@ -183,7 +202,8 @@ def _result(job: PlacedJob, run: CarriedRun) -> Mapping[str, Any] | None:
 
 
 def _reason(name: object) -> FinishReason:
-    return FinishReason.__members__.get(str(name), FinishReason.ENGINE_FAILED)
+    """Only what an entry can say of itself: by any other, a job's own file could have its run launched again."""
+    return FinishReason(name) if name in _OF_AN_ENTRY else FinishReason.RESULT_INCOMPLETE
 
 
 def _line_count(path: Path) -> int:
