@@ -80,8 +80,8 @@ def succeed(*, job_of: Mapping[int, int], now: datetime) -> set[int]:
     running = Run.objects.filter(pk__in=job_of, state=RunState.RUNNING).select_for_update()
     tokens = running.values_list("pk", "fencing_token")
     ids = {run_id for run_id, token in tokens if token == job_of[run_id]}
-    told = {"reason": "", "message": "", "log_tail": "", "finished_at": now}
-    _move(Run.objects.filter(pk__in=ids), RunState.RUNNING, RunState.SUCCEEDED, now, **told)
+    told: dict[str, Any] = {"reason": "", "message": "", "log_tail": "", "finished_at": now}
+    _move(Run.objects.filter(pk__in=ids), RunState.RUNNING, RunState.SUCCEEDED, now, job_of=job_of, **told)
     _make_ready(Run.objects.filter(depends_on__in=ids), now)
     return ids
 
@@ -107,7 +107,12 @@ def finish(
 def take_back(*, run_id: int, outcome: Outcome, directory: str, now: datetime) -> bool:
     """End a run that was never launched here, as its program's verification found what ran elsewhere."""
     state = RunState.SUCCEEDED if outcome.succeeded else RunState.FAILED
-    told = {"reason": outcome.reason, "message": outcome.message, "directory": directory, "finished_at": now}
+    told: dict[str, Any] = {
+        "reason": outcome.reason,
+        "message": outcome.message,
+        "directory": directory,
+        "finished_at": now,
+    }
     waiting = Run.objects.filter(pk=run_id)
     if not any(_move(waiting, left, state, now, **told) for left in (RunState.PLANNED, RunState.QUEUED)):
         return False
@@ -123,7 +128,11 @@ def request_cancel(*, runs: Iterable[Run], by: str, now: datetime) -> list[int]:
     chosen.unfinished().filter(cancel_requested_at__isnull=True).update(
         cancel_requested_at=now, cancel_requested_by=by
     )
-    told = {"reason": FinishReason.CANCELLED_BY_USER, "message": f"Cancelled by {by}.", "finished_at": now}
+    told: dict[str, Any] = {
+        "reason": FinishReason.CANCELLED_BY_USER,
+        "message": f"Cancelled by {by}.",
+        "finished_at": now,
+    }
     cancelled = list(
         chosen.filter(state__in=[RunState.PLANNED, RunState.QUEUED]).values_list("pk", flat=True)
     )
@@ -139,6 +148,7 @@ def _end(run_id: int, job_id: int, state: RunState, outcome: Outcome, log_tail: 
         RunState.RUNNING,
         state,
         now,
+        job_of={run_id: job_id},
         reason=outcome.reason,
         message=outcome.message,
         log_tail=log_tail,
@@ -190,6 +200,7 @@ def _requeue(run_id: int, job_id: int, outcome: Outcome, again: Retry, now: date
         RunState.RUNNING,
         RunState.QUEUED,
         now,
+        job_of={run_id: job_id},
         reason=outcome.reason,
         message=f"{outcome.message.rstrip('.')}. {again.told}",
         fencing_token=None,
@@ -221,7 +232,7 @@ def _crash_loop(outcome: Outcome) -> Outcome:
 def _cancel_dependents(run_ids: list[int], now: datetime) -> None:
     waiting = Run.objects.filter(depends_on__in=run_ids)
     sentence = REASONS[FinishReason.DEPENDENCY_FAILED].sentence
-    told = {"reason": FinishReason.DEPENDENCY_FAILED, "message": sentence, "finished_at": now}
+    told: dict[str, Any] = {"reason": FinishReason.DEPENDENCY_FAILED, "message": sentence, "finished_at": now}
     dependents = list(
         waiting.filter(state__in=[RunState.PLANNED, RunState.QUEUED]).values_list("pk", flat=True)
     )
@@ -232,19 +243,36 @@ def _cancel_dependents(run_ids: list[int], now: datetime) -> None:
     _cancel_dependents(dependents, now)
 
 
-def _move(runs: RunQuerySet, leaving: RunState, entering: RunState, now: datetime, **values: Any) -> int:
-    """The guarded update, and the events of the runs that it moved."""
+def _move(
+    runs: RunQuerySet,
+    leaving: RunState,
+    entering: RunState,
+    now: datetime,
+    *,
+    job_of: Mapping[int, int] | None = None,
+    **values: Any,
+) -> int:
+    """The guarded update, and the events of the runs that it moved.
+
+    `job_of` names the job that ended each run; a run that starts is told by its fencing token.
+    """
     if entering not in ALLOWED[leaving]:
         raise ValueError(f"A run cannot go from {leaving} to {entering}; see experiments.states.ALLOWED.")
     with transaction.atomic(savepoint=False):  # nothing of what it belongs to stays without it
         ids = list(runs.filter(state=leaving).select_for_update().values_list("pk", flat=True))
         moved = Run.objects.filter(pk__in=ids, state=leaving).update(state=entering, **values)
-        _record(ids, entering, values, now)
+        jobs = job_of if job_of is not None else _tokens(ids, values.get("fencing_token"))
+        _record(ids, entering, values, jobs, now)
     return moved
 
 
-def _record(run_ids: list[int], state: RunState, values: Mapping[str, Any], now: datetime) -> None:
-    jobs = _tokens(run_ids, values.get("fencing_token"))
+def _record(
+    run_ids: list[int],
+    state: RunState,
+    values: Mapping[str, Any],
+    jobs: Mapping[int, int | None],
+    now: datetime,
+) -> None:
     RunEvent.objects.bulk_create(
         RunEvent(
             run_id=run_id,

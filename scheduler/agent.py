@@ -109,7 +109,10 @@ class Agent(threading.Thread):
     def _adopt(self, job: Job) -> None:
         if job.state == JobState.PLACED:
             return
-        adoption = self._launcher.adopt(job_id=job.pk, control_dir=paths_of(job).control)
+        was_launched = job.state in (JobState.RUNNING, JobState.ENDING)
+        adoption = self._launcher.adopt(
+            job_id=job.pk, control_dir=paths_of(job).control, was_launched=was_launched
+        )
         log.info("job %s of an earlier agent is %s", job.pk, adoption)
         if adoption is Adoption.ABSENT:
             self._to_launch.append(job)

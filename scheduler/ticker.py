@@ -94,11 +94,11 @@ def _serve(asked: int, *, send: Send, most: int | None = None) -> int:
 
 
 def _asked() -> int | None:
-    """The number of requests, if a tick is due."""
+    """The number of requests, if a tick is due. A last tick that lies ahead tells of a clock that was set back."""
     row = TickRequest.objects.get(pk=1)
     if row.served < row.requested:
         return row.requested
-    due = row.ticked_at is None or timezone.now() - row.ticked_at >= SAFETY_NET
+    due = row.ticked_at is None or not timedelta(0) <= timezone.now() - row.ticked_at < SAFETY_NET
     newly_queued = (
         Run.objects.queued().filter(queued_at__gt=row.ticked_at).exists() if row.ticked_at else False
     )

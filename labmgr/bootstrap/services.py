@@ -31,6 +31,7 @@ def of(configuration: Configuration) -> list[Service]:
         *services,
         web(configuration),
         control_worker(configuration, after=after_redis),
+        beat(configuration, after=after_redis),
         Service(
             "node",
             (str(configuration.control_python), "-m", "labmgr.bootstrap.worker"),
@@ -92,10 +93,16 @@ def web(configuration: Configuration) -> Service:
 
 
 def control_worker(configuration: Configuration, *, after: tuple[str, ...]) -> Service:
-    schedule = str(configuration.run_folder / "beat-schedule")
     options = ["-Q", "control", "-n", f"control@{configuration.node_name}", "-P", "threads", "-c", "2"]
-    options += ["-B", "-s", schedule, "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
+    options += ["--without-gossip", "--without-mingle", "--loglevel", "INFO"]
     return Service("control", (*celery(configuration), "worker", *options), after=after, ready_text=" ready.")
+
+
+def beat(configuration: Configuration, *, after: tuple[str, ...]) -> Service:
+    """By itself rather than within the control worker, where nobody would start it again."""
+    schedule = str(configuration.run_folder / "beat-schedule")
+    options = ["-s", schedule, "--pidfile=", "--loglevel", "INFO"]
+    return Service("beat", (*celery(configuration), "beat", *options), after=after)
 
 
 def node_worker(configuration: Configuration, *, queues: list[str], slots: int) -> tuple[str, ...]:

@@ -82,8 +82,11 @@ class Launcher(Protocol):
         Submitting a job that was launched before starts nothing: it is adopted.
         """
 
-    def adopt(self, *, job_id: int, control_dir: Path) -> Adoption:
-        """Take over a job that may have been launched by an earlier process; may be repeated."""
+    def adopt(self, *, job_id: int, control_dir: Path, was_launched: bool = False) -> Adoption:
+        """Take over a job that may have been launched by an earlier process; may be repeated.
+
+        Of one that `was_launched` for certain and left no record, a tree may live: it is LOST, never ABSENT.
+        """
 
     def cancel(self, *, job_id: int) -> None:
         """Ask for the end of a job that is watched; returns at once, may be repeated."""

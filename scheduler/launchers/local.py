@@ -63,7 +63,7 @@ class LocalLauncher:
         records.write_launch(request)
         return self._resident.launch(request.control_dir.absolute())
 
-    def adopt(self, *, job_id: int, control_dir: Path) -> Adoption:
+    def adopt(self, *, job_id: int, control_dir: Path, was_launched: bool = False) -> Adoption:
         """See base.Launcher. Raises LaunchError for a job whose supervisor lives, but out of our sight."""
         deadline = time.monotonic() + SETTLING_SECONDS
         while not (adoption := self._look(job_id, control_dir)):
@@ -73,7 +73,7 @@ class LocalLauncher:
                     "from here. Let no two nodes or containers share this folder."
                 )
             time.sleep(0.01)
-        return adoption
+        return self._lose(job_id, control_dir) if adoption is Adoption.ABSENT and was_launched else adoption
 
     def _look(self, job_id: int, control_dir: Path) -> Adoption | None:
         """What became of a job; None while its supervisor is between two states."""
@@ -98,6 +98,17 @@ class LocalLauncher:
         if lost is None:
             return Adoption.ABSENT
         record = _end_lost(job_id, control_dir, lost)
+        records.write_exit(control_dir, record)
+        return self._settle(record, Adoption.LOST)
+
+    def _lose(self, job_id: int, control_dir: Path) -> Adoption:
+        """Its records are gone, as with a control folder that was deleted. What lives of it is killed before there is
+        a folder again, so that a supervisor that lives cannot write down how it ended."""
+        unknown = records.SupervisorRecord(
+            supervisor=None, boot_id=process_tree.boot_id(), started_at=time.time()
+        )
+        record = _end_lost(job_id, control_dir, unknown)
+        control_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         records.write_exit(control_dir, record)
         return self._settle(record, Adoption.LOST)
 
@@ -196,7 +207,8 @@ def _end_lost(job_id: int, control_dir: Path, lost: records.SupervisorRecord) ->
     """Kill what is left of a job whose supervisor died, unless the whole machine did."""
     same_boot = lost.boot_id == process_tree.boot_id()
     unkillable = _kill_strays(job_id, control_dir, lost.leader) if same_boot else ()
-    reason = "its supervisor died" if same_boot else "the machine was restarted"
+    reason = "its supervisor died" if lost.supervisor else "the records of its launch are gone"
+    reason = reason if same_boot else "the machine was restarted"
     rest = f"could not be killed: {list(unkillable)}" if unkillable else "has gone"
     return ExitRecord(
         job_id=job_id,

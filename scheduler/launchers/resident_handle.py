@@ -12,6 +12,7 @@ from scheduler.launchers.base import LaunchError
 
 ANSWER_SECONDS = 60.0  # a supervisor answers within milliseconds, unless its disk hangs
 STOP_SECONDS = 2.0
+TRIES = 5  # whatever kills it (a person, the kernel short of memory) may do so more than once in a row
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PASSED_ON = (
@@ -36,7 +37,7 @@ class ResidentHandle:
 
     def launch(self, control_dir: Path) -> str:
         """Have a supervisor started; what it answered. Asking twice is harmless: the second one refuses."""
-        for _ in range(2):
+        for _ in range(TRIES):
             try:
                 return self._ask(control_dir)
             except ConnectionError:
@@ -48,7 +49,7 @@ class ResidentHandle:
                     "disk hangs. The job may have started: adopt it before launching it again."
                 ) from error
         raise LaunchError(
-            f"The resident launcher died twice (exit code {code}) over {control_dir}. To see why, run "
+            f"The resident launcher died {TRIES} times (exit code {code}) over {control_dir}. To see why, run "
             f"`{' '.join(_command('0'))}` in {_ROOT}: it should wait for input."
         )
 

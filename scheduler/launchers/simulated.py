@@ -1,6 +1,7 @@
 """Jobs that are only timers, for simulated devices: same records, same endings, no process.
 
-A job's end follows from one small record and the clock, so a new launcher goes on where an old one stopped.
+A job's end follows from one small record and the boot-time clock, which nobody sets, so a new launcher goes on where an
+old one stopped. After a restart of the machine the wall clock says how much is left.
 
 timer.json  when the job started, how long it takes and may take
 exit.json   how it ended, if that does not follow from its timer
@@ -13,9 +14,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from scheduler.launchers import records
+from scheduler.launchers import process_tree, records
 from scheduler.launchers.base import Adoption, Ending, ExitRecord, LaunchError, LaunchRequest
+from scheduler.launchers.job_tree import boot_clock
 
 TIMER = "timer.json"
 
@@ -24,8 +27,16 @@ TIMER = "timer.json"
 class _Timer:
     job_id: int
     started_at: float  # unix seconds
+    started_clock: float  # the same moment by the boot-time clock
+    boot_id: str
     duration_seconds: float
     limit_seconds: float
+
+
+class _Running(NamedTuple):
+    control_dir: Path
+    due: float  # by the boot-time clock
+    ending: ExitRecord  # the one that it will have
 
 
 class SimulatedLauncher:
@@ -34,10 +45,14 @@ class SimulatedLauncher:
     Its records are not synced to disk: a power cut may lose what never ran.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, *, clock: Callable[[], float] = boot_clock, wall_clock: Callable[[], float] = time.time
+    ) -> None:
         self._clock = clock
-        self._running: dict[int, tuple[Path, ExitRecord]] = {}  # with the ending it will have
-        self._timers: list[tuple[float, int]] = []
+        self._wall_clock = wall_clock
+        self._boot_id = process_tree.boot_id()
+        self._running: dict[int, _Running] = {}
+        self._timers: list[tuple[float, int]] = []  # by the boot-time clock
         self._ended: dict[int, ExitRecord] = {}
         self._woken = False
         self._changed = threading.Condition()
@@ -52,7 +67,9 @@ class SimulatedLauncher:
     def _start(self, request: LaunchRequest) -> None:
         timer = _Timer(
             job_id=request.job_id,
-            started_at=self._clock(),
+            started_at=self._wall_clock(),
+            started_clock=self._clock(),
+            boot_id=self._boot_id,
             duration_seconds=request.duration_seconds or 0.0,
             limit_seconds=request.limit_seconds,
         )
@@ -60,35 +77,45 @@ class SimulatedLauncher:
             _write(request.control_dir, timer)
         except OSError as error:
             raise LaunchError(f"Job {request.job_id} was not launched: {error}") from error
-        self._schedule(request.control_dir, _natural_ending(timer))
+        self._schedule(request.control_dir, timer)
 
-    def _schedule(self, control_dir: Path, ending: ExitRecord) -> None:
-        self._running[ending.job_id] = (control_dir, ending)
-        heapq.heappush(self._timers, (ending.ended_at, ending.job_id))
+    def _schedule(self, control_dir: Path, timer: _Timer) -> None:
+        due = self._due(timer)
+        self._running[timer.job_id] = _Running(control_dir, due, _natural_ending(timer))
+        heapq.heappush(self._timers, (due, timer.job_id))
 
-    def adopt(self, *, job_id: int, control_dir: Path) -> Adoption:
-        """See base.Launcher. Nothing is ever LOST: what a simulated job did while nobody watched is known."""
+    def _due(self, timer: _Timer) -> float:
+        seconds = min(timer.duration_seconds, timer.limit_seconds)
+        if timer.boot_id == self._boot_id:
+            return timer.started_clock + seconds
+        return self._clock() + timer.started_at + seconds - self._wall_clock()
+
+    def adopt(self, *, job_id: int, control_dir: Path, was_launched: bool = False) -> Adoption:
+        """See base.Launcher. Nothing is ever LOST: what a simulated job did while nobody watched is known, and one
+        whose record is gone leaves no process, so that it may be launched again."""
         timer = _read(control_dir)
         if timer is None:
             return Adoption.ABSENT
-        ended = records.read_exit(control_dir) or _natural_ending(timer)
-        if ended.ended_at <= self._clock():
+        cancelled = records.read_exit(control_dir)
+        if cancelled or self._due(timer) <= self._clock():
             self._running.pop(job_id, None)
-            self._ended[job_id] = ended
+            self._ended[job_id] = cancelled or _natural_ending(timer)
             return Adoption.ENDED
         if job_id not in self._running:
-            self._schedule(control_dir, ended)
+            self._schedule(control_dir, timer)
         return Adoption.RUNNING
 
     def cancel(self, *, job_id: int) -> None:
         """See base.Launcher."""
-        now = self._clock()
-        if job_id not in self._running or self._running[job_id][1].ended_at <= now:
+        running, now = self._running.get(job_id), self._clock()
+        if running is None or running.due <= now:
             return
-        control_dir, natural = self._running[job_id]
-        ending = _ending(job_id, Ending.CANCELLED, natural.started_at, now, "Cancelled.")
-        records.write_exit(control_dir, ending, durable=False)
-        self._schedule(control_dir, ending)
+        natural = running.ending
+        ended_at = natural.ended_at - (running.due - now)
+        ending = _ending(job_id, Ending.CANCELLED, natural.started_at, ended_at, "Cancelled.")
+        records.write_exit(running.control_dir, ending, durable=False)
+        del self._running[job_id]
+        self._ended[job_id] = ending
 
     def wait(self, *, timeout_seconds: float) -> list[ExitRecord]:
         """See base.Launcher."""
@@ -114,7 +141,7 @@ class SimulatedLauncher:
         return list(ended.values())
 
     def _end(self, job_id: int) -> None:
-        _, self._ended[job_id] = self._running.pop(job_id)
+        self._ended[job_id] = self._running.pop(job_id).ending
 
     def wake(self) -> None:
         """See base.Launcher."""

@@ -1,6 +1,7 @@
 """The agent with real processes: from a placed job to an ended one, across restarts, without any message."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from scheduler import dispatch, inventory, stopping
 from scheduler.agent import Agent
 from scheduler.dispatch import paths_of
 from scheduler.inventory import NodeReading
+from scheduler.launchers import process_tree
 from scheduler.launchers.local import LocalLauncher
 from scheduler.launchers.records import read_supervisor
 from scheduler.launchers.simulated import SimulatedLauncher
@@ -194,6 +196,18 @@ def test_a_job_whose_supervisor_was_killed_is_launched_again(
     until(agent, lambda: Job.objects.count() == 2 and Run.objects.get(pk=run.pk).fencing_token != first.pk)
     first.refresh_from_db(), run.refresh_from_db()
     assert (first.ending, run.state) == ("supervisor_lost", RunState.RUNNING)
+
+
+def test_a_running_job_whose_records_are_gone_is_never_doubled(new_agent: Callable[[], Agent]) -> None:
+    run = queue_command(FOREVER)
+    until(new_agent(), is_up(run))
+    first = Job.objects.get()
+    leader = read_supervisor(paths_of(first).control).leader  # type: ignore[union-attr]
+    shutil.rmtree(paths_of(first).control)
+    until(new_agent(), lambda: Job.objects.count() == 2)
+    first.refresh_from_db()
+    assert (first.state, first.ending) == (JobState.ENDED, "supervisor_lost")
+    assert process_tree.find(leader.pid) != leader  # type: ignore[union-attr]
 
 
 def test_being_stopped_queues_a_run_again(new_agent: Callable[[], Agent]) -> None:

@@ -213,6 +213,15 @@ def test_jobs_outlive_the_services_only_if_they_are_to_be_kept(
         stranger.kill()
 
 
+def test_beat_is_a_service_of_its_own_and_so_is_started_again(tmp_path: Path) -> None:
+    environment = {"LABMGR_HOME": str(tmp_path), "REDIS_URL": "redis://:secret@cache:6379/0"}
+    configuration = configurations.load(environment)
+    (tmp_path / "secrets").mkdir()
+    by_name = {service.name: service for service in services.of(configuration)}
+    assert "beat" in by_name["beat"].command
+    assert "-B" not in by_name["control"].command
+
+
 def test_flowers_password_is_not_on_its_command_line(configuration: Configuration) -> None:
     flower = services.flower(configuration)
     password = (configuration.secrets / "flower_password").read_text()

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.launchers import process_tree, records
+from scheduler.launchers import process_tree, records, resident_handle
 from scheduler.launchers.base import Adoption, Ending
 from scheduler.launchers.local import LocalLauncher
 from scheduler.launchers.process_tree import Process
@@ -188,6 +189,44 @@ def test_a_job_that_never_got_a_supervisor_is_absent(launcher: LocalLauncher, ma
     records.write_launch(request)
     assert launcher.adopt(job_id=7, control_dir=request.control_dir) is Adoption.ABSENT
     assert run(launcher, request).exit_code == 0
+
+
+def test_a_job_whose_records_are_gone_is_ended_and_not_launched_again(
+    launcher: LocalLauncher, make: MakeRequest, fifo: Path
+) -> None:
+    request = make("sh", "-c", f"echo $$ > {fifo}; sleep 60")
+    launcher.submit(request)
+    pid = int(fifo.read_text())
+    launcher.close()
+    supervisor = supervisor_of(request)
+    shutil.rmtree(request.control_dir)
+    second = LocalLauncher()
+    adoption = second.adopt(job_id=7, control_dir=request.control_dir, was_launched=True)
+    assert adoption is Adoption.LOST
+    assert not is_alive(pid)
+    await_death(supervisor)
+    assert ending(second).ending is Ending.SUPERVISOR_LOST
+    assert second.adopt(job_id=7, control_dir=request.control_dir) is Adoption.ENDED
+    second.close()
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_resident_launcher_that_is_killed_is_started_again(
+    launcher: LocalLauncher, make: MakeRequest, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    start, started = resident_handle._start, []
+
+    def start_and_kill() -> object:
+        made = start()
+        started.append(made.process.pid)
+        if len(started) <= times:
+            made.process.kill()
+            made.process.wait()
+        return made
+
+    monkeypatch.setattr(resident_handle, "_start", start_and_kill)
+    assert run(launcher, make("true")).exit_code == 0
+    assert len(started) == times + 1
 
 
 def test_a_restart_of_the_machine_leaves_nothing_to_kill(

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import lifecycle
-from experiments.models import Run
+from experiments.models import Run, RunEvent
 from experiments.retries import Circumstances
 from experiments.specs import Outcome
 from experiments.states import MAX_LAUNCHES, FinishReason, RunState
@@ -70,6 +70,23 @@ def test_a_run_ends_once() -> None:
     assert finish(run, BROKEN) is False
     run.refresh_from_db()
     assert run.state == RunState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"), [(GOOD, RunState.SUCCEEDED), (BROKEN, RunState.FAILED), (LOST, RunState.QUEUED)]
+)
+def test_the_event_of_an_ending_names_the_job_that_ended_it(outcome: Outcome, state: RunState) -> None:
+    run = make_run(state=RunState.QUEUED)
+    start(run, job_id=7)
+    finish(run, outcome, job_id=7)
+    assert list(run.events.values_list("state", "job_id"))[-2:] == [("RUNNING", 7), (state, 7)]
+
+
+def test_runs_that_succeed_together_each_name_their_job() -> None:
+    job_of = {make_run(state=RunState.RUNNING, fencing_token=token).pk: token for token in (3, 4)}
+    assert lifecycle.succeed(job_of=job_of, now=NOW) == set(job_of)
+    ended = RunEvent.objects.filter(state=RunState.SUCCEEDED)
+    assert dict(ended.values_list("run_id", "job_id")) == job_of
 
 
 def test_nothing_that_failed_is_unexplained() -> None:

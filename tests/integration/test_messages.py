@@ -3,11 +3,13 @@
 import json
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from celery import current_app
 from django.db import connection
+from django.utils import timezone
 
 from experiments.models import Run, RunEvent
 from experiments.states import JobState, RunState
@@ -132,3 +134,11 @@ def test_the_ticker_places_what_is_queued_without_any_message() -> None:
         resident.stop()
         resident.join(20)
     assert not resident.is_alive()
+
+
+def test_a_clock_that_was_set_back_stops_no_tick() -> None:
+    make_device()
+    make_run(cell=make_cell(experiment=make_experiment(approved=True)), state=RunState.QUEUED, kind="command")
+    TickRequest.objects.create(pk=1, ticked_at=timezone.now() + timedelta(hours=1))
+    assert ticker.Ticker(send=lambda job: None).step() == 1
+    assert TickRequest.objects.filter(ticked_at__lte=timezone.now()).exists()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.launchers import records
+from scheduler.launchers import process_tree, records
 from scheduler.launchers.base import Adoption, Ending, LaunchError, LaunchRequest
 from scheduler.launchers.simulated import SimulatedLauncher
 
@@ -26,7 +26,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def launcher(clock: Clock) -> SimulatedLauncher:
-    return SimulatedLauncher(clock=clock)
+    return SimulatedLauncher(clock=clock, wall_clock=clock)
 
 
 def make_request(
@@ -99,12 +99,44 @@ def test_after_a_restart_a_job_goes_on_from_its_first_start(
     launcher.submit(request)
     launcher.close()
     clock.now = 1008.0
-    second = SimulatedLauncher(clock=clock)
+    second = SimulatedLauncher(clock=clock, wall_clock=clock)
     assert second.adopt(job_id=7, control_dir=request.control_dir) is Adoption.RUNNING
     assert second.wait(timeout_seconds=0) == []
     clock.now = 1010.0
     [record] = second.wait(timeout_seconds=0)
     assert (record.started_at, record.ended_at) == (1000.0, 1010.0)
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_neither_ends_nor_keeps_a_job(step: float, clock: Clock, tmp_path: Path) -> None:
+    wall = Clock()
+    launcher = SimulatedLauncher(clock=clock, wall_clock=wall)
+    request = make_request(tmp_path)
+    launcher.submit(request)
+    wall.now += step
+    clock.now = 1009.9
+    assert launcher.wait(timeout_seconds=0) == []
+    clock.now = 1010.0
+    [record] = launcher.wait(timeout_seconds=0)
+    assert (record.started_at, record.ended_at) == (1000.0, 1010.0)
+    second = SimulatedLauncher(clock=clock, wall_clock=wall)
+    assert second.adopt(job_id=7, control_dir=request.control_dir) is Adoption.ENDED
+
+
+def test_after_a_restart_of_the_machine_the_wall_clock_says_what_is_left(
+    launcher: SimulatedLauncher, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request(tmp_path)
+    launcher.submit(request)
+    monkeypatch.setattr(process_tree, "boot_id", lambda: "of the next boot")
+    wall = Clock()
+    clock.now, wall.now = 5.0, 1004.0
+    second = SimulatedLauncher(clock=clock, wall_clock=wall)
+    assert second.adopt(job_id=7, control_dir=request.control_dir) is Adoption.RUNNING
+    clock.now = 10.9
+    assert second.wait(timeout_seconds=0) == []
+    clock.now = 11.0
+    assert [record.ended_at for record in second.wait(timeout_seconds=0)] == [1010.0]
 
 
 def test_what_ended_is_told_again_after_a_restart(
@@ -114,7 +146,7 @@ def test_what_ended_is_told_again_after_a_restart(
     launcher.submit(request)
     clock.now = 1010.0
     told = launcher.wait(timeout_seconds=0)
-    second = SimulatedLauncher(clock=clock)
+    second = SimulatedLauncher(clock=clock, wall_clock=clock)
     assert second.adopt(job_id=7, control_dir=request.control_dir) is Adoption.ENDED
     assert second.wait(timeout_seconds=LONG_SECONDS) == told
 
