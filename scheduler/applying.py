@@ -33,9 +33,14 @@ class Stale(Exception):
     """Somebody else was first; nothing of this batch stays."""
 
 
-def apply(*, placements: Sequence[Placement], now: datetime, send: Send) -> int:
-    """Returns how many jobs were placed; each is sent after commit."""
-    return sum(_applied(batch, now, send) for batch in _batches(placements))
+def apply(
+    *, placements: Sequence[Placement], now: datetime, send: Send, claiming_node_id: int | None = None
+) -> int:
+    """Returns how many jobs were placed; each is sent after commit.
+
+    What an agent places on its own node, it claims with it.
+    """
+    return sum(_applied(batch, now, send, claiming_node_id) for batch in _batches(placements))
 
 
 def paths_of(job: Job) -> JobPaths:
@@ -53,17 +58,18 @@ def _batches(placements: Sequence[Placement]) -> Iterator[Sequence[Placement]]:
     return (placements[first : first + BATCH] for first in range(0, len(placements), BATCH))
 
 
-def _applied(batch: Sequence[Placement], now: datetime, send: Send) -> int:
+def _applied(batch: Sequence[Placement], now: datetime, send: Send, claiming_node_id: int | None) -> int:
     try:
         with transaction.atomic():
-            jobs = _apply(batch, now)
+            jobs = _apply(batch, now, claiming_node_id)
             transaction.on_commit(lambda: _send_all(jobs, send))
     except (Stale, IntegrityError) as stale:
         log.info("a batch of %s placements went stale: %s", len(batch), stale)
         if len(batch) == 1:
             return 0
         middle = len(batch) // 2
-        return _applied(batch[:middle], now, send) + _applied(batch[middle:], now, send)
+        halves = batch[:middle], batch[middle:]
+        return sum(_applied(half, now, send, claiming_node_id) for half in halves)
     return len(jobs)
 
 
@@ -72,7 +78,7 @@ def _send_all(jobs: Sequence[Job], send: Send) -> None:
         send(job)
 
 
-def _apply(batch: Sequence[Placement], now: datetime) -> list[Job]:
+def _apply(batch: Sequence[Placement], now: datetime, claiming_node_id: int | None) -> list[Job]:
     ledger = Ledger.locked(batch)
     fresh = [placement for placement in batch if ledger.take(placement)]
     if not fresh:
@@ -80,7 +86,7 @@ def _apply(batch: Sequence[Placement], now: datetime) -> list[Job]:
     _take_windows(fresh)
     _take_nodes(fresh)
     _take_devices(fresh, ledger)
-    jobs = _create_jobs(fresh, ledger, now)
+    jobs = _create_jobs(fresh, ledger, now, claiming_node_id)
     _carry(fresh, jobs, ledger)
     _start(fresh, now)
     return jobs
@@ -129,13 +135,16 @@ def _take_devices(fresh: Sequence[Placement], ledger: Ledger) -> None:
             raise Stale(f"device {device_id} is not free any more")
 
 
-def _create_jobs(fresh: Sequence[Placement], ledger: Ledger, now: datetime) -> list[Job]:
+def _create_jobs(
+    fresh: Sequence[Placement], ledger: Ledger, now: datetime, claiming_node_id: int | None
+) -> list[Job]:
     jobs = [
         Job(
-            node=ledger.nodes[placement.node],
+            node=(node := ledger.nodes[placement.node]),
             experiment=ledger.experiments[placement.item.experiment_id],
             title=title,
-            state=JobState.PLACED,
+            state=JobState.CLAIMED if node.pk == claiming_node_id else JobState.PLACED,
+            claimed_at=now if node.pk == claiming_node_id else None,
             limit_seconds=sum(ledger.runs[run_id].limit_seconds for run_id in placement.item.run_ids),
             host_memory_mib=placement.item.host_memory_mib,
             cpu_threads=placement.item.cpu_threads,

@@ -17,15 +17,25 @@ MOST_LOOKED_AT = 500  # of a pool's queue beyond one for each free device, by a 
 FEW_LOOKED_AT = 32  # likewise by an agent that refills what it has just freed; the ticker follows
 
 
-def tick(*, now: datetime, send: Send, pool: str | None = None, most: int | None = None) -> int:
+def tick(
+    *,
+    now: datetime,
+    send: Send,
+    pool: str | None = None,
+    most: int | None = None,
+    claiming_node_id: int | None = None,
+) -> int:
     """Start what can start, of one pool where it is named; returns how many jobs were placed.
 
-    `most` bounds how many queued runs of a pool are looked at (see queue.decide). Ticks may run side by side.
+    `most` bounds how many queued runs of a pool are looked at (see queue.decide). An agent that ticks claims what it
+    places on its own node. Ticks may run side by side.
     """
     if TickRequest.objects.filter(is_paused=True).exists():
         return 0
     decision = queue.decide(now=now, pool=pool, most=most)
-    return applying.apply(placements=decision.placements, now=now, send=send)
+    return applying.apply(
+        placements=decision.placements, now=now, send=send, claiming_node_id=claiming_node_id
+    )
 
 
 def request_tick() -> None:

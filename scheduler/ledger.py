@@ -49,7 +49,8 @@ class Ledger:
         runs = Run.objects.queued().filter(pk__in=run_ids, cancel_requested_at__isnull=True)
         return cls(
             experiments={
-                row.pk: row for row in _in_order(experiments.only("name", "max_parallel", "open_jobs"))
+                row.pk: row
+                for row in _in_order(experiments.only("name", "max_parallel", "open_jobs", "on_node_lost"))
             },
             nodes={row.name: row for row in _in_order(nodes)},
             devices={
