@@ -23,13 +23,13 @@ def store(*, run: Run, job_id: int, measurements: Iterable[Measurement], place: 
         )
     )
     Observation.objects.bulk_create(rows, ignore_conflicts=True)
-    Run.objects.filter(pk=run.pk).update(harvested_at=now)
+    Run.every.filter(pk=run.pk).update(harvested_at=now)
     return len({row.fingerprint for row in rows} - known)
 
 
 def store_nothing(*, run_ids: Iterable[int], job_ids: Iterable[int], now: datetime) -> None:
     """For runs that these jobs speak for, of which nothing was measured."""
-    runs = Run.objects.filter(pk__in=list(run_ids), fencing_token__in=list(job_ids))
+    runs = Run.every.filter(pk__in=list(run_ids), fencing_token__in=list(job_ids))
     runs.update(harvested_at=now)
 
 
