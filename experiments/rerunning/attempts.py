@@ -87,9 +87,12 @@ def _rerun(
 
 
 def _locked(wanted: Iterable[Wanted]) -> dict[_Key, Run]:
-    """The last attempts of all runs of these cells: what is run again, and what that builds on."""
+    """The last attempts of all runs of these cells: what is run again, and what that builds on, which may end just now.
+
+    What others build on comes first, as where a run ends and tells what builds on it.
+    """
     cells = Run.every.filter(pk__in=[want.run_id for want in wanted]).values_list("cell", flat=True)
-    runs = Run.objects.filter(cell__in=set(cells)).select_related("depends_on")
+    runs = Run.objects.filter(cell__in=set(cells)).select_related("depends_on").order_by("pk")
     return {(run.cell_id, run.name): run for run in runs.select_for_update(of=("self",))}
 
 
