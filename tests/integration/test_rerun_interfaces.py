@@ -98,7 +98,8 @@ def test_a_draft_is_a_conflict_for_the_api(people: People) -> None:
 def test_over_the_api_only_the_owner_and_who_controls_any_run(people: People, mine: Experiment) -> None:
     address, body = f"{API}/experiments/mine/rerun/", {"which": "failed"}
     for person in (people.colleague, people.outsider):
-        assert api_client.client_of(person).post(address, body, format="json").status_code == 403
+        for asked in (body, {**body, "dry_run": True}):
+            assert api_client.client_of(person).post(address, asked, format="json").status_code == 403
     assert attempts() == [1, 1]
     lead = make_user(permissions=["experiments.view_experiment", "experiments.control_any_run"])
     assert api_client.client_of(lead).post(address, body, format="json").status_code == 200

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 
@@ -176,9 +177,17 @@ def test_an_attempt_that_is_there_already_is_told_as_what_it_is(tuned: tuple[Run
 
 
 def test_nothing_of_a_draft_is_run_again() -> None:
-    run = make_run(state=RunState.FAILED)  # taken back from a batch script
+    experiment = make_run(state=RunState.FAILED).cell.experiment  # taken back from a batch script
     with pytest.raises(NotApproved, match="approve it first"):
-        rerun(run.cell.experiment)
+        rerun(experiment)
+    with pytest.raises(NotApproved, match="approve it first"):
+        rerun_found(experiment)
+
+
+def rerun_found(experiment: Experiment, user: User | None = None) -> list[Rerun]:
+    """What was found by somebody, queued by somebody else."""
+    found = rerunning.failed(experiment=experiment)
+    return rerunning.rerun(experiment=experiment, wanted=found, which=Which.FAILED, user=user, now=NOW)
 
 
 def test_only_the_owner_and_who_controls_any_run_have_runs_run_again(people: People) -> None:
@@ -186,6 +195,8 @@ def test_only_the_owner_and_who_controls_any_run_have_runs_run_again(people: Peo
     make_run(cell=make_cell(experiment=experiment), state=RunState.FAILED)
     with pytest.raises(PermissionDenied, match="belongs to somebody else"):
         rerun(experiment, user=people.colleague)
+    with pytest.raises(PermissionDenied, match="belongs to somebody else"):
+        rerun_found(experiment, people.colleague)
     lead = make_user(permissions=["experiments.control_any_run"])
     assert len(rerun(experiment, user=lead)) == 1
 
