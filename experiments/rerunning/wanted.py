@@ -1,7 +1,7 @@
 """Which runs of an experiment are to be run again, and why."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -24,7 +24,7 @@ class Anew:
     run: PlannedRun
     estimate: RunEstimate
     cell_row: Mapping[str, Any]  # of the plan
-    differences: Sequence[str] = field(default_factory=list)
+    differences: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
