@@ -1,10 +1,25 @@
 """Who may touch whose experiments; admin and API go through here."""
 
 from django.contrib.auth.models import AbstractUser
+from django.core.exceptions import PermissionDenied
 
 from experiments.models import Experiment
+
+OPERATOR = "the operator"  # at the machine's own shell
 
 
 def may_control(experiment: Experiment, user: AbstractUser | None) -> bool:
     """The owner, who holds `control_any_run`, and the operator at the machine's own shell (None)."""
     return user is None or experiment.created_by_id == user.pk or user.has_perm("experiments.control_any_run")
+
+
+def named(user: AbstractUser | None) -> str:
+    return user.get_username() if user else OPERATOR
+
+
+def require_control(experiment: Experiment, user: AbstractUser | None) -> None:
+    """Raises PermissionDenied."""
+    if not may_control(experiment, user):
+        raise PermissionDenied(
+            f"{experiment.name!r} belongs to somebody else; experiments.control_any_run is needed."
+        )

@@ -51,9 +51,10 @@ def _of_run(named: str) -> Path | None:
 
 
 def _run_named(named: str) -> Run | None:
-    runs = Run.objects.filter(kind=RunKind.FINETUNE, state=RunState.SUCCEEDED).exclude(directory="")
+    attempts = Run.every.filter(kind=RunKind.FINETUNE, state=RunState.SUCCEEDED).exclude(directory="")
     if named.isdigit() and len(named) < 19:
-        return runs.filter(pk=int(named)).first()
+        return attempts.filter(pk=int(named)).first()
+    runs = attempts.current()
     experiment, _, name = named.partition("/")
     found = list(runs.filter(name=named)[:2]) or list(
         runs.filter(cell__experiment__name=experiment, name=name)[:2]

@@ -5,20 +5,20 @@ speak for it (the fencing token). Zero rows means that somebody else was first, 
 returns False, or leaves the run out of what it returns.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AbstractUser
 from django.db import transaction
-from django.db.models import F, Subquery
+from django.db.models import F, OuterRef, Q, Subquery
 
 from experiments.models import Experiment, Run, RunEvent
 from experiments.models.runs import RunQuerySet
 from experiments.retries import Circumstances, Launched, Retry, retry
 from experiments.specs import Outcome
-from experiments.states import ALLOWED, REASONS, Again, FinishReason, RunKind, RunState, turn_of
+from experiments.states import ALLOWED, REASONS, TERMINAL, Again, FinishReason, RunKind, RunState, turn_of
 
 
 class NotADraft(Exception):
@@ -44,8 +44,25 @@ def queue(*, run_ids: Iterable[int], now: datetime) -> int:
     """PLANNED -> QUEUED for runs that join an experiment which goes on already; returns how many."""
     approved = Run.objects.filter(pk__in=list(run_ids), cell__experiment__approved_at__isnull=False)
     runs = Run.objects.filter(pk__in=list(approved.values_list("pk", flat=True)))  # locks no experiment
-    _make_ready(runs.filter(depends_on__isnull=True), now)
+    _make_ready(runs.filter(Q(depends_on__isnull=True) | Q(depends_on__state=RunState.SUCCEEDED)), now)
     return _move(runs, RunState.PLANNED, RunState.QUEUED, now, queued_at=now)
+
+
+@transaction.atomic
+def supersede(*, run_ids: Collection[int]) -> int:
+    """Let the next attempts, which are there, take the place of runs that have ended; returns how many.
+
+    What waits for one of them waits for its next attempt from then on.
+    """
+    following = Run.every.filter(
+        cell=OuterRef("cell"), name=OuterRef("name"), attempt=OuterRef("attempt") + 1
+    ).values("pk")
+    ended = Run.objects.filter(pk__in=run_ids, state__in=TERMINAL)
+    superseded = ended.update(superseded_by=Subquery(following))
+    waiting = Run.objects.filter(depends_on__in=run_ids, state__in=[RunState.PLANNED, RunState.QUEUED])
+    instead = Run.every.filter(pk=OuterRef("depends_on")).values("superseded_by")
+    waiting.update(depends_on=Subquery(instead), ready_at=None, turn_at=None)
+    return superseded
 
 
 def start(

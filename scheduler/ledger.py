@@ -46,7 +46,9 @@ class Ledger:
         experiments = Experiment.objects.filter(pk__in={item.experiment_id for item in items})
         nodes = Node.objects.filter(name__in={placement.node for placement in batch}, is_draining=False)
         devices = Device.objects.filter(pk__in=device_ids, state=Device.State.AVAILABLE)
-        runs = Run.objects.queued().filter(pk__in=run_ids, cancel_requested_at__isnull=True)
+        runs = Run.objects.queued().filter(
+            pk__in=run_ids, cancel_requested_at__isnull=True, turn_at__isnull=False
+        )  # what it builds on may have been run again meanwhile
         return cls(
             experiments={
                 row.pk: row

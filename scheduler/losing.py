@@ -33,10 +33,10 @@ def take(*, job: Job, message: str, now: datetime) -> bool:
     )
     if not ended:
         return False
+    Experiment.objects.filter(pk=job.experiment_id).update(open_jobs=F("open_jobs") - 1)  # locked before runs
     for run in Run.objects.filter(launches__job=job, launches__is_open=True):
         ending.finish_run(job=job, run_id=run.pk, outcome=_outcome(run, message), log_tail="", now=now)
     Launch.objects.filter(job=job).update(is_open=False)
-    Experiment.objects.filter(pk=job.experiment_id).update(open_jobs=F("open_jobs") - 1)
     request_tick()
     return True
 

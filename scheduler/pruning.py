@@ -24,7 +24,8 @@ def prune(*, experiment: Experiment, keep: Keep) -> float:
     runs = Run.objects.filter(cell__experiment=experiment)
     if not experiment.is_draft and runs.unfinished().exists():
         raise Busy(f"Experiment {experiment.name!r} has runs that have not ended; wait, or cancel it.")
-    succeeded = runs.filter(kind=RunKind.FINETUNE, state=RunState.SUCCEEDED).exclude(directory="")
+    attempts = Run.every.filter(cell__experiment=experiment)
+    succeeded = attempts.filter(kind=RunKind.FINETUNE, state=RunState.SUCCEEDED).exclude(directory="")
     return sum(_pruned(run, keep) for run in succeeded)
 
 

@@ -22,7 +22,7 @@ def store(*, run: Run, job_id: int, measurements: Iterable[Measurement], place: 
         )
     )
     Observation.objects.bulk_create(rows, ignore_conflicts=True)
-    Run.objects.filter(pk=run.pk).update(harvested_at=now)
+    Run.every.filter(pk=run.pk).update(harvested_at=now)
     return len({row.fingerprint for row in rows} - known)
 
 
@@ -40,7 +40,7 @@ def keep(
     """Keep what was observed of these runs, if anything, where these jobs still speak for them."""
     Observation.objects.bulk_create(observations, ignore_conflicts=True)
     if run_ids:
-        Run.objects.filter(pk__in=run_ids, fencing_token__in=list(job_ids)).update(harvested_at=now)
+        Run.every.filter(pk__in=run_ids, fencing_token__in=list(job_ids)).update(harvested_at=now)
 
 
 def conditions_of(run: Run, place: Place) -> Conditions:

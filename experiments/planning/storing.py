@@ -1,6 +1,6 @@
 """Keeping a plan as a draft, in place of an earlier draft of the same name, whose decisions stay."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import count
 from typing import Any
@@ -12,7 +12,7 @@ from experiments import catalogue, layout
 from experiments.access import may_control
 from experiments.layout import PlannedCell, PlannedRun
 from experiments.models import BaseModel, Cell, Dataset, Estimate, Experiment, PlanEntry, Proposal, Run
-from experiments.planning.estimates import CellEstimate
+from experiments.planning.estimates import CellEstimate, RunEstimate
 from experiments.planning.found import Found
 from experiments.planning.plan import Plan
 from experiments.planning.proposals import Proposed
@@ -92,6 +92,22 @@ def record(
 ) -> None:
     """One more line of the plan's log."""
     _entry(experiment, kind, text, user, now).save()
+
+
+def estimate_rows(run: Run, estimate: RunEstimate) -> Iterator[Estimate]:
+    """What is kept of a run's estimate; nothing is written."""
+    for metric, figure in estimate.by_metric().items():
+        yield Estimate(
+            run=run,
+            metric=metric,
+            value=figure.value,
+            low=figure.low,
+            high=figure.high,
+            grade=figure.grade,
+            n=figure.n,
+            observation_ids=list(figure.observations),
+            note=figure.note,
+        )
 
 
 def stored_plan_json(experiment: Experiment) -> dict[str, Any]:
@@ -262,18 +278,7 @@ def _estimates(
 ) -> Iterable[Estimate]:
     for cell, planned, estimate in cells:
         for run, of_run in zip(planned.runs, estimate.runs, strict=True):
-            for metric, figure in of_run.by_metric().items():
-                yield Estimate(
-                    run=stored[cell.pk, run.name],
-                    metric=metric,
-                    value=figure.value,
-                    low=figure.low,
-                    high=figure.high,
-                    grade=figure.grade,
-                    n=figure.n,
-                    observation_ids=list(figure.observations),
-                    note=figure.note,
-                )
+            yield from estimate_rows(stored[cell.pk, run.name], of_run)
 
 
 def _store_proposals(experiment: Experiment, proposals: Iterable[Proposed]) -> None:

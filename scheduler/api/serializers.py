@@ -32,6 +32,8 @@ class RunSerializer(serializers.ModelSerializer[Run]):
             "waiting_for",
             "jobs",
             "depends_on",
+            "attempt",
+            "superseded_by",
             "spec",
             "devices",
             "device_memory_mib",

@@ -1,5 +1,8 @@
+from django.urls import re_path
 from rest_framework.routers import SimpleRouter
 
+from experiments.api.urls import ONE
+from scheduler.api.reruns import RerunView
 from scheduler.api.runs import RunViewSet
 from scheduler.api.views import DeviceViewSet, JobViewSet, NodeViewSet
 
@@ -9,4 +12,4 @@ router.register("jobs", JobViewSet)
 router.register("devices", DeviceViewSet)
 router.register("nodes", NodeViewSet)
 
-urlpatterns = router.urls
+urlpatterns = [re_path(f"^{ONE}/rerun/$", RerunView.as_view(), name="rerun"), *router.urls]

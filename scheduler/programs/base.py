@@ -88,6 +88,10 @@ class Program(Protocol):
         """A verdict for each of the job's runs, found in its files."""
         ...
 
+    def lack(self, run: CarriedRun, paths: JobPaths) -> str:
+        """What is not there any more of the results of a run that succeeded; empty when it is whole. Changes nothing."""
+        ...
+
 
 def succeeded(measurements: tuple[Measurement, ...] = ()) -> Verdict:
     return Verdict(outcome=Outcome(succeeded=True), measurements=measurements)

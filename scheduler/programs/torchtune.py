@@ -14,8 +14,9 @@ from experiments.specs import FinetuneSpec, ProbeSpec
 from experiments.torchtune_builders import missing_special_tokens
 from experiments.torchtune_config import build_config
 from scheduler.launchers.base import ExitRecord
+from scheduler.paths import JobPaths
 from scheduler.programs import probe_rows, resuming, torchtune_verdict
-from scheduler.programs.base import Command, PlacedJob, Surroundings, Verdict
+from scheduler.programs.base import CarriedRun, Command, PlacedJob, Surroundings, Verdict
 from scheduler.programs.environment import job_environment
 from scheduler.programs.reproduction import COMMAND, ENVIRONMENT, copies, environment_json
 from scheduler.programs.torchtune_measurements import Finished
@@ -26,7 +27,7 @@ RUNTIME = Path(__file__).resolve().parent.parent / "runtimes" / "torchtune"
 class Torchtune:
     def prepare(self, job: PlacedJob, surroundings: Surroundings) -> Command:
         asked = job.runs[0].spec
-        spec = _trained(job)
+        spec = _trained(job.runs[0], job.paths)
         recipe = recipes.named(spec.recipe, method=spec.method)
         config = _config(job, spec, recipe)
         argv = torchtune_command.arguments(python=str(surroundings.ml_python), spec=spec, recipe=recipe)
@@ -56,7 +57,7 @@ class Torchtune:
     def verify(self, job: PlacedJob, record: ExitRecord) -> Mapping[int, Verdict]:
         run = job.runs[0]
         finished = Finished(
-            spec=_trained(job),
+            spec=_trained(run, job.paths),
             paths=job.paths,
             record=record,
             metrics=parser.read(job.paths.output),
@@ -66,11 +67,16 @@ class Torchtune:
         message = f"{verdict.outcome.message} {resuming.told(job)}".strip()
         return {run.run_id: replace(verdict, outcome=replace(verdict.outcome, message=message))}
 
+    def lack(self, run: CarriedRun, paths: JobPaths) -> str:
+        if not paths.directory.is_dir():
+            return f"{paths.directory} is not there."
+        return torchtune_verdict.lack(run, _trained(run, paths), paths)
 
-def _trained(job: PlacedJob) -> FinetuneSpec:
-    spec = job.runs[0].spec
+
+def _trained(run: CarriedRun, paths: JobPaths) -> FinetuneSpec:
+    spec = run.spec
     if isinstance(spec, ProbeSpec):
-        return probe_rows.probed(spec, job.paths.directory / probe_rows.ROWS)
+        return probe_rows.probed(spec, paths.directory / probe_rows.ROWS)
     assert isinstance(spec, FinetuneSpec)
     return spec
 

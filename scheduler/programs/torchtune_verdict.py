@@ -9,6 +9,7 @@ from experiments.parsers import torchtune as parser
 from experiments.specs import FinetuneSpec, ProbeSpec
 from experiments.states import FinishReason
 from scheduler.launchers.base import Ending
+from scheduler.paths import JobPaths
 from scheduler.programs import checkpoints
 from scheduler.programs.base import CarriedRun, Verdict, ended_by_us, failed, killed, read_tail, succeeded
 from scheduler.programs.torchtune_measurements import Finished, final_loss, measurements, steps_per_epoch
@@ -30,14 +31,26 @@ def verdict(run: CarriedRun, finished: Finished) -> Verdict:
     return _success(run, finished)
 
 
+def lack(run: CarriedRun, spec: FinetuneSpec, paths: JobPaths) -> str:
+    """What a run that succeeded has not any more, in a sentence; the epoch that was kept is the one that counts."""
+    metrics = parser.read(paths.output)
+    if metrics is None or not metrics.steps:
+        return f"{paths.output} has no metrics file with steps."
+    if steps := _lack_of_steps(spec, metrics):
+        return steps
+    if isinstance(run.spec, ProbeSpec):
+        return ""
+    return _lack_of_files(spec, paths.output / f"epoch_{_kept_epoch(spec, paths, metrics)}")
+
+
 def _failure(finished: Finished) -> Verdict | None:
     record, metrics = finished.record, finished.metrics
     if record.signal is not None or record.exit_code != 0:
         return _crash(finished)
     if metrics is None or not metrics.steps:
         return failed(FinishReason.TRAINED_NOTHING, _divergence(metrics) if metrics else "")
-    lack = _lack_of_steps(finished.spec, metrics)
-    return failed(FinishReason.RESULT_INCOMPLETE, lack) if lack else None
+    missing = _lack_of_steps(finished.spec, metrics)
+    return failed(FinishReason.RESULT_INCOMPLETE, missing) if missing else None
 
 
 def _crash(finished: Finished) -> Verdict:
@@ -53,12 +66,12 @@ def _success(run: CarriedRun, finished: Finished) -> Verdict:
     if isinstance(run.spec, ProbeSpec):
         return _of_probe(finished)
     spec, directory = finished.spec, finished.paths.directory
-    epoch = _kept_epoch(finished)
-    if lack := _lack_of_files(spec, finished.paths.output / f"epoch_{epoch}"):
-        return failed(FinishReason.RESULT_INCOMPLETE, lack, measurements(finished))
+    assert finished.metrics is not None  # else it failed
+    epoch = _kept_epoch(spec, finished.paths, finished.metrics)
+    if missing := _lack_of_files(spec, finished.paths.output / f"epoch_{epoch}"):
+        return failed(FinishReason.RESULT_INCOMPLETE, missing, measurements(finished))
     noted = kept.read(directory, epochs=spec.epochs) or kept.write(directory, epoch=epoch)
     checkpoints.prune(directory, keep=spec.keep, kept_epoch=noted.epoch)
-    assert finished.metrics is not None
     whole = replace(finished, succeeded=True, checkpoint_mib=noted.checkpoint_mib)
     return succeeded((*measurements(whole), final_loss(finished.metrics)))
 
@@ -71,12 +84,10 @@ def _of_probe(finished: Finished) -> Verdict:
     return succeeded(measurements(replace(finished, succeeded=True, checkpoint_mib=noted.checkpoint_mib)))
 
 
-def _kept_epoch(finished: Finished) -> int:
-    spec, metrics = finished.spec, finished.metrics
-    written = kept.read(finished.paths.directory, epochs=spec.epochs)
+def _kept_epoch(spec: FinetuneSpec, paths: JobPaths, metrics: parser.Metrics) -> int:
+    written = kept.read(paths.directory, epochs=spec.epochs)
     if written is not None:
         return written.epoch
-    assert metrics is not None
     losses = checkpoints.losses_at_ends(metrics.all_validations, steps_per_epoch(spec, metrics))
     return checkpoints.choose_epoch(keep=spec.keep, epochs=spec.epochs, val_losses=losses)
 

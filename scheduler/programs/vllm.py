@@ -12,6 +12,7 @@ from experiments.specs import EvaluateSpec, FinetuneSpec
 from experiments.states import FinishReason
 from experiments.torchtune_command import CODE, REPEAT
 from scheduler.launchers.base import ExitRecord
+from scheduler.paths import JobPaths
 from scheduler.programs.base import (
     CarriedRun,
     Command,
@@ -31,6 +32,7 @@ from scheduler.programs.vllm_measurements import ENGINE, REQUEST, measurements
 
 EVALUATE = Path(__file__).resolve().parent.parent / "runtimes" / "vllm" / "evaluate.py"
 _MODULES = ("adapters", "engine", "entries", "evaluate", "prompts", "results", "scorers")
+RESULT = "result.json"
 _OF_AN_ENTRY = ("CONFIG_INVALID", "DATA_INVALID", "ADAPTER_INVALID")
 _MIB = 1024 * 1024
 
@@ -59,6 +61,12 @@ class Vllm:
 
     def verify(self, job: PlacedJob, record: ExitRecord) -> Mapping[int, Verdict]:
         return {run.run_id: _verdict(job, run, record) for run in job.runs}
+
+    def lack(self, run: CarriedRun, paths: JobPaths) -> str:
+        folder = paths.result(run.run_id)
+        if _read_result(folder) is None:
+            return f"{folder / RESULT} is not there."
+        return _lack_of_predictions(folder, _spec(run))
 
 
 def build_request(job: PlacedJob) -> dict[str, Any]:
@@ -185,17 +193,24 @@ def _judged(job: PlacedJob, run: CarriedRun, result: Mapping[str, Any]) -> Verdi
         return failed(FinishReason.CANCELLED_BY_USER)
     if result["state"] != "succeeded":
         return failed(_reason(result.get("reason")), str(result.get("message") or ""))
-    expected = _spec(run).expected_predictions
-    written = _line_count(job.paths.result(run.run_id) / "predictions.jsonl")
-    if written != expected:
-        return failed(FinishReason.RESULT_INCOMPLETE, f"{written} of {expected} predictions were written.")
-    return succeeded(measurements(job, run.run_id, expected, result))
+    if lack := _lack_of_predictions(job.paths.result(run.run_id), _spec(run)):
+        return failed(FinishReason.RESULT_INCOMPLETE, lack)
+    return succeeded(measurements(job, run.run_id, _spec(run).expected_predictions, result))
+
+
+def _lack_of_predictions(folder: Path, spec: EvaluateSpec) -> str:
+    expected, written = spec.expected_predictions, _line_count(folder / "predictions.jsonl")
+    return "" if written == expected else f"{written} of {expected} predictions were written."
 
 
 def _result(job: PlacedJob, run: CarriedRun) -> Mapping[str, Any] | None:
+    return _read_result(job.paths.result(run.run_id))
+
+
+def _read_result(folder: Path) -> Mapping[str, Any] | None:
     """None where there is none, or it is still being written."""
     try:
-        result: Mapping[str, Any] = json.loads((job.paths.result(run.run_id) / "result.json").read_text())
+        result: Mapping[str, Any] = json.loads((folder / RESULT).read_text())
     except (OSError, ValueError, RecursionError):
         return None
     return result

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import OperationalError
 from django.utils import timezone
 
@@ -124,6 +125,31 @@ def test_a_failing_command_is_explained_by_its_log(new_agent: Callable[[], Agent
     run.refresh_from_db()
     assert (run.reason, run.log_tail) == (FinishReason.EXIT_CODE, "why")
     assert "Exit code 3." in run.message
+
+
+def test_a_command_whose_cause_is_mended_succeeds_as_its_next_attempt(
+    new_agent: Callable[[], Agent], tmp_path: Path
+) -> None:
+    wanted = tmp_path / "wanted.txt"
+    experiment, agent = make_experiment(approved=True), new_agent()
+    script = f"open({str(wanted)!r}); open('out.txt', 'w').close()"
+    run = queue_command((sys.executable, "-c", script), experiment=experiment, expected_files=("out.txt",))
+    whole = queue_command(("true",), experiment=experiment)
+    until(agent, lambda: not Run.objects.unfinished().exists())
+    assert state_is(run, RunState.FAILED)()
+    wanted.touch()
+    call_command("rerun", experiment.name, "--failed")
+    until(agent, lambda: not Run.objects.unfinished().exists())
+    again = Run.objects.get(name=run.name)
+    assert (again.attempt, again.state) == (2, RunState.SUCCEEDED)
+    assert state_is(whole, RunState.SUCCEEDED)() and Run.objects.get(name=whole.name) == whole
+    first, second = (Path(each.directory) for each in Run.every.filter(name=run.name).order_by("attempt"))
+    assert first != second and (second / "out.txt").is_file()
+    shutil.rmtree(second)
+    call_command("rerun", experiment.name, "--missing")
+    until(agent, lambda: not Run.objects.unfinished().exists())
+    assert (Path(Run.objects.get(name=run.name).directory) / "out.txt").is_file()
+    assert Run.objects.get(name=run.name).attempt == 3
 
 
 def test_a_program_that_is_not_there_fails_with_a_sentence(new_agent: Callable[[], Agent]) -> None:

@@ -53,6 +53,13 @@ def test_only_the_adapter_stays_where_that_is_asked_for(run: Run) -> None:
     assert freed_mib == pytest.approx(7)
 
 
+def test_earlier_attempts_make_room_too(run: Run, tmp_path: Path) -> None:
+    again = make_run(cell=run.cell, name=run.name, attempt=2, state=RunState.FAILED)
+    Run.every.filter(pk=run.pk).update(superseded_by=again)
+    call_command("prune", run.cell.experiment.name)
+    assert [path.name for path in (tmp_path / "output").glob("epoch_*")] == ["epoch_1"]
+
+
 def test_nothing_is_removed_while_a_run_may_read_it(run: Run) -> None:
     make_run(cell=run.cell, state=RunState.RUNNING)
     with pytest.raises(pruning.Busy):
