@@ -21,7 +21,7 @@ def tick(*, now: datetime, send: Send, pool: str | None = None, most: int | None
 
     `most` bounds how many queued runs of a pool are looked at. Ticks may run side by side.
     """
-    if TickRequest.objects.filter(is_paused=True).exists():
+    if TickRequest.objects.halted().exists():
         return 0
     decision = queue.decide(now=now, pool=pool, most=most)
     return applying.apply(placements=decision.placements, now=now, send=send)

@@ -136,7 +136,9 @@ def _windows_of(experiment_ids: Collection[int] | QuerySet[Any, Any]) -> dict[in
 
 def _ready() -> RunQuerySet:
     ready = Q(depends_on__isnull=True) | Q(depends_on__state=RunState.SUCCEEDED)
-    runs = Run.objects.queued().filter(ready, cancel_requested_at__isnull=True, turn_at__isnull=False)
+    runs = (
+        Run.objects.queued().unpaused().filter(ready, cancel_requested_at__isnull=True, turn_at__isnull=False)
+    )
     return runs.order_by("turn_at", "id")
 
 

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
-from experiments import control, planning, summaries
+from experiments import control, planning, steering, summaries
 from experiments.api.filters import ExperimentFilter
 from experiments.api.parsers import DOCUMENT_PARSERS, given_document
 from experiments.api.permissions import MayView, acting_user
@@ -105,6 +105,22 @@ class ExperimentViewSet(LabViewSet[Experiment]):
         control.cancel_experiment(experiment=self.get_object(), user=acting_user(request), now=timezone.now())
         return Response(status=status.HTTP_202_ACCEPTED)
 
+    @extend_schema(request=None, responses=ExperimentSerializer)
+    @action(detail=True, methods=["post"], permission_classes=[MayView])
+    def pause(self, request: Request, name: str) -> Response:
+        """Start nothing more of it; what runs goes on. One's own, or anybody's with `experiments.control_any_run`."""
+        experiment = self.get_object()
+        steering.pause(experiment=experiment, user=acting_user(request), now=timezone.now())
+        return self._steered(experiment)
+
+    @extend_schema(request=None, responses=ExperimentSerializer)
+    @action(detail=True, methods=["post"], permission_classes=[MayView])
+    def unpause(self, request: Request, name: str) -> Response:
+        """Let it go on: one's own, or anybody's with `experiments.control_any_run`."""
+        experiment = self.get_object()
+        steering.unpause(experiment=experiment, user=acting_user(request))
+        return self._steered(experiment)
+
     @extend_schema(parameters=[SummaryQuerySerializer], responses=_SUMMARY)
     @action(detail=True, content_negotiation_class=OneRenderer)
     def summary(self, request: Request, name: str) -> HttpResponse:
@@ -114,3 +130,7 @@ class ExperimentViewSet(LabViewSet[Experiment]):
         wanted: str = asked.validated_data["format"]
         text = summaries.render(summaries.summarise(self.get_object()), wanted)
         return HttpResponse(text, content_type=f"{SummaryQuerySerializer.FORMATS[wanted]}; charset=utf-8")
+
+    def _steered(self, experiment: Experiment) -> Response:
+        experiment.refresh_from_db()
+        return Response(ExperimentSerializer(experiment).data)

@@ -83,6 +83,8 @@ class ExperimentSerializer(serializers.ModelSerializer[Experiment]):
             "approved_by",
             "planned_at",
             "approved_at",
+            "paused_at",
+            "paused_by",
         ]
         read_only_fields = fields
 

@@ -191,6 +191,12 @@ class HostReadingSerializer(serializers.ModelSerializer[HostReading]):
         read_only_fields = fields
 
 
+class QueueSerializer(serializers.Serializer[Any]):
+    paused_at = serializers.DateTimeField(allow_null=True)
+    paused_by = serializers.CharField()
+    queued_runs = serializers.IntegerField()
+
+
 class HoursSerializer(serializers.Serializer[Any]):
     hours = serializers.FloatField(min_value=0.01, max_value=336, default=1)
 
