@@ -10,6 +10,7 @@ from django.db import transaction
 
 from experiments import fleet
 from experiments.access import named, require_control
+from experiments.documents.schema import MAX_INTEGER
 from experiments.models import Experiment
 
 
@@ -20,6 +21,11 @@ class NotApproved(Exception):
         super().__init__(
             f"Experiment {experiment.name!r} is a draft, of which nothing starts; change its document instead."
         )
+
+
+class BadWindow(Exception):
+    def __init__(self, given: object) -> None:
+        super().__init__(f"max_parallel={given!r} is no number of jobs; give a whole number of 1 or more.")
 
 
 def pause(*, experiment: Experiment, user: AbstractUser | None, now: datetime) -> bool:
@@ -38,6 +44,24 @@ def unpause(*, experiment: Experiment, user: AbstractUser | None) -> bool:
         return False
     fleet.schedule().request_tick()
     return True
+
+
+@transaction.atomic
+def set_window(*, experiment: Experiment, max_parallel: object, user: AbstractUser | None) -> None:
+    """How many of its jobs may be open at once, as a person gave it: a number, or one in a text.
+
+    A smaller window ends none: nothing starts until enough have ended. Raises BadWindow, NotApproved, PermissionDenied.
+    """
+    _require_steering(experiment, user)
+    Experiment.objects.filter(pk=experiment.pk).update(max_parallel=_number(max_parallel))
+    fleet.schedule().request_tick()
+
+
+def _number(given: object) -> int:
+    number = int(given) if isinstance(given, str) and given.strip().isdecimal() else given
+    if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= MAX_INTEGER:
+        return number
+    raise BadWindow(given)
 
 
 def _require_steering(experiment: Experiment, user: AbstractUser | None) -> None:

@@ -60,6 +60,7 @@ class ExperimentAdmin(ReadOnlyAdmin):
             ("<int:pk>/cancel/", "cancel", self.cancel_view),
             ("<int:pk>/pause/", "pause", self.pause_view),
             ("<int:pk>/unpause/", "unpause", self.unpause_view),
+            ("<int:pk>/window/", "window", self.window_view),
             ("<int:pk>/summary/", "summary", self.summary_view),
             ("<int:pk>/summary.<str:format>", "export", self.export_view),
         ]
@@ -147,6 +148,10 @@ class ExperimentAdmin(ReadOnlyAdmin):
     @method_decorator(require_POST)
     def unpause_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         return steering.unpause(request, self.seen(request, pk))
+
+    @method_decorator(require_POST)
+    def window_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return steering.set_window(request, self.seen(request, pk))
 
     def summary_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         experiment = self.seen(request, pk)

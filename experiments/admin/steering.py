@@ -8,7 +8,7 @@ from django.utils import timezone
 from experiments import steering
 from experiments.admin.base import person, url_of
 from experiments.models import Experiment
-from experiments.steering import NotApproved
+from experiments.steering import BadWindow, NotApproved
 
 
 def pause(request: HttpRequest, experiment: Experiment) -> HttpResponse:
@@ -28,4 +28,15 @@ def unpause(request: HttpRequest, experiment: Experiment) -> HttpResponse:
         messages.error(request, str(refusal))
     else:
         messages.success(request, "It goes on." if goes_on else "It was not paused.")
+    return redirect(url_of(experiment))
+
+
+def set_window(request: HttpRequest, experiment: Experiment) -> HttpResponse:
+    window = request.POST.get("max_parallel", "")
+    try:
+        steering.set_window(experiment=experiment, max_parallel=window, user=person(request))
+    except (BadWindow, NotApproved) as refusal:
+        messages.error(request, str(refusal))
+    else:
+        messages.success(request, f"At most {window} at a time. What runs goes on.")
     return redirect(url_of(experiment))

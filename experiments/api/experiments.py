@@ -24,6 +24,7 @@ from experiments.api.serializers import (
     QueuedSerializer,
     SummaryQuerySerializer,
     UnansweredSerializer,
+    WindowSerializer,
 )
 from experiments.models import Experiment
 
@@ -130,6 +131,20 @@ class ExperimentViewSet(LabViewSet[Experiment]):
         wanted: str = asked.validated_data["format"]
         text = summaries.render(summaries.summarise(self.get_object()), wanted)
         return HttpResponse(text, content_type=f"{SummaryQuerySerializer.FORMATS[wanted]}; charset=utf-8")
+
+    @extend_schema(request=WindowSerializer, responses={200: ExperimentSerializer, 400: ProblemsSerializer})
+    @action(detail=True, methods=["post"], permission_classes=[MayView])
+    def window(self, request: Request, name: str) -> Response:
+        """Set how many of its jobs may be open at once; a smaller number ends none.
+
+        One's own, or anybody's with `experiments.control_any_run`.
+        """
+        asked = WindowSerializer(data=given_document(request))
+        asked.is_valid(raise_exception=True)
+        experiment = self.get_object()
+        window = asked.validated_data["max_parallel"]
+        steering.set_window(experiment=experiment, max_parallel=window, user=acting_user(request))
+        return self._steered(experiment)
 
     def _steered(self, experiment: Experiment) -> Response:
         experiment.refresh_from_db()

@@ -160,6 +160,12 @@ class UnansweredSerializer(serializers.Serializer[Any]):
     questions = serializers.ListField(child=serializers.DictField())
 
 
+class WindowSerializer(serializers.Serializer[Any]):
+    max_parallel = serializers.JSONField(
+        allow_null=True, default=None, help_text="Jobs of it at the same time: a whole number of 1 or more."
+    )
+
+
 class QueuedSerializer(serializers.Serializer[Any]):
     queued_runs = serializers.IntegerField()
 

@@ -17,7 +17,7 @@ RESOURCES = [
 ]  # fmt: skip
 ACTIONS = [
     "experiments/", "experiments/plan/", "experiments/mine/approve/", "experiments/mine/cancel/", "runs/{run}/cancel/",
-    "experiments/mine/pause/", "experiments/mine/unpause/", "queue/pause/", "queue/unpause/",
+    "experiments/mine/pause/", "experiments/mine/unpause/", "experiments/mine/window/", "queue/pause/", "queue/unpause/",
     "experiments/mine/proposals/{proposal}/accept/", "experiments/mine/proposals/{proposal}/decline/",
     "datasets/", "models/", "observations/", "observations/complete/",
 ]  # fmt: skip

@@ -140,3 +140,35 @@ def test_lists_mark_what_is_paused(people: People, mine: Experiment) -> None:
     for name in ("index", "experiments_experiment_changelist"):
         assert "lab-is-paused" in colleague.get(url(name)).content.decode()
     assert "mine is paused by owner" in colleague.get(url("experiments_run_changelist")).content.decode()
+
+
+def window_of(experiment: Experiment) -> int:
+    experiment.refresh_from_db()
+    return experiment.max_parallel
+
+
+def test_a_window_is_set_by_the_owner_and_who_controls_any_run(
+    people: People, lead: User, mine: Experiment
+) -> None:
+    assert api(people.colleague, "experiments/mine/window", max_parallel=7) == 403
+    assert admin(people.colleague, mine, "window", max_parallel="7").status_code == 403
+    assert 'aria-label="Jobs at a time"' not in page(people.colleague, mine)
+    assert window_of(mine) == 2
+    assert api(people.owner, "experiments/mine/window", max_parallel=7) == 200
+    assert window_of(mine) == 7
+    assert 'aria-label="Jobs at a time"' in page(people.owner, mine)
+    admin(people.owner, mine, "window", max_parallel="3")
+    assert window_of(mine) == 3
+    assert api(lead, "experiments/mine/window", max_parallel=1) == 200
+    assert window_of(mine) == 1
+
+
+@pytest.mark.parametrize("given", [0, -1, 1.5, True, None, "", "many", "1e3", [2], 2**31])
+def test_a_bad_window_is_refused_with_what_to_give(people: People, mine: Experiment, given: object) -> None:
+    body = {"max_parallel": given}
+    answer = api_client.client_of(people.owner).post(f"{API}/experiments/mine/window/", body, format="json")
+    assert answer.status_code == 400
+    form = {} if given is None else {"max_parallel": str(given)}
+    told = get_messages(admin(people.owner, mine, "window", **form).wsgi_request)
+    assert "whole number of 1 or more" in str(next(iter(told)))
+    assert window_of(mine) == 2
