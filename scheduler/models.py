@@ -81,6 +81,7 @@ class Node(models.Model):
     allocated_host_memory_mib = models.PositiveIntegerField(default=0)
     allocated_cpu_threads = models.PositiveIntegerField(default=0)
     is_draining = models.BooleanField(default=False, help_text="Takes no new jobs.")
+    drain_message = models.TextField(blank=True, help_text="Who drained it, and why.")
 
     class Meta:
         ordering = ["name"]

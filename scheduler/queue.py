@@ -42,6 +42,7 @@ _DEVICE_COLUMNS = (
     "foreign_mib",
     "utilisation_percent",
     "state",
+    "state_message",
 )
 _JOB_COLUMNS = (
     "pk",
@@ -192,7 +193,8 @@ def _eligible(row: tuple[Any, ...]) -> EligibleRun:
 
 
 def _free_device(node: Node, row: Sequence[Any]) -> FreeDevice:
-    device_id, index, memory_mib, allocated_mib, foreign_mib, utilisation_percent, state = row
+    device_id, index, memory_mib, allocated_mib, foreign_mib, utilisation_percent, state, message = row
+    is_offered = state == Device.State.AVAILABLE and not node.is_draining
     return FreeDevice(
         id=device_id,
         node=node.name,
@@ -200,7 +202,8 @@ def _free_device(node: Node, row: Sequence[Any]) -> FreeDevice:
         memory_mib=memory_mib,
         free_mib=max(0, memory_mib - allocated_mib - foreign_mib),
         utilisation_percent=utilisation_percent or 0,
-        is_offered=state == Device.State.AVAILABLE and not node.is_draining,
+        is_offered=is_offered,
+        withheld_because="" if is_offered else node.drain_message or message,
     )
 
 
