@@ -75,6 +75,10 @@ class Schedule(Protocol):
         """When these runs would have their turn, if they were queued now behind what is queued already."""
         ...
 
+    def request_tick(self) -> None:
+        """Look at the queue again, once this transaction is committed: more may start now."""
+        ...
+
 
 def schedule() -> Schedule:
     answers: Schedule = import_string(settings.SCHEDULE)()

@@ -19,7 +19,7 @@ from experiments.models import Experiment, Run
 from experiments.states import JobState, RunKind
 from scheduler.allocation import Placement
 from scheduler.ledger import Ledger
-from scheduler.models import Device, Job, Launch, Lease, Node
+from scheduler.models import Device, Job, Launch, Lease, Node, TickRequest
 from scheduler.paths import JobPaths, job_paths
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,8 @@ def _send_all(jobs: Sequence[Job], send: Send) -> None:
 
 def _apply(batch: Sequence[Placement], now: datetime, claiming_node_id: int | None) -> list[Job]:
     ledger = Ledger.locked(batch)
+    if TickRequest.objects.halted().exists():  # only now: who pauses the queue waits for these locks
+        return []
     fresh = [placement for placement in batch if ledger.take(placement)]
     if not fresh:
         return []
@@ -94,9 +96,11 @@ def _apply(batch: Sequence[Placement], now: datetime, claiming_node_id: int | No
 
 def _take_windows(fresh: Sequence[Placement]) -> None:
     for experiment_id, jobs in sorted(Counter(p.item.experiment_id for p in fresh).items()):
-        window = Experiment.objects.filter(pk=experiment_id, max_parallel__gte=F("open_jobs") + jobs)
+        window = Experiment.objects.filter(
+            pk=experiment_id, paused_at__isnull=True, max_parallel__gte=F("open_jobs") + jobs
+        )
         if not window.update(open_jobs=F("open_jobs") + jobs):
-            raise Stale(f"experiment {experiment_id} has max_parallel jobs open")
+            raise Stale(f"experiment {experiment_id} is paused, or has max_parallel jobs open")
 
 
 def _take_nodes(fresh: Sequence[Placement]) -> None:

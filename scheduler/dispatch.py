@@ -30,7 +30,7 @@ def tick(
     `most` bounds how many queued runs of a pool are looked at (see queue.decide). An agent that ticks claims what it
     places on its own node. Ticks may run side by side.
     """
-    if TickRequest.objects.filter(is_paused=True).exists():
+    if TickRequest.objects.halted().exists():
         return 0
     decision = queue.decide(now=now, pool=pool, most=most)
     return applying.apply(

@@ -77,8 +77,8 @@ class Outset:
 
 
 def read(*, now: datetime, runs: RunQuerySet | None = None, most: int | None = None) -> Outset:
-    """With the first so many of these runs; of all that is queued, if none are given."""
-    asked = Run.objects.queued() if runs is None else runs
+    """With the first so many of these runs; of all that is queued, if none are given. What is paused is left out."""
+    asked = (Run.objects.queued() if runs is None else runs).unpaused()
     dependent = asked.filter(depends_on__isnull=False).exclude(depends_on__state=RunState.SUCCEEDED)
     estimates = Estimate.objects.filter(metric=SECONDS, value__isnull=False, run__finished_at=None)
     return Outset(

@@ -13,7 +13,7 @@ from experiments.conditions import software_of
 from experiments.fleet import AskedRun, DeviceKind, Fleet, Turn
 from experiments.models import Run
 from experiments.states import turn_of
-from scheduler import forecasting
+from scheduler import dispatch, forecasting, pausing
 from scheduler.allocation import QueueItem
 from scheduler.models import Device
 from scheduler.playing import Play
@@ -45,7 +45,8 @@ class LabSchedule:
         )
 
     def turns(self, *, runs: Sequence[AskedRun], max_parallel: int, now: datetime) -> Sequence[Turn]:
-        if len(runs) + Run.objects.queued().count() > MOST_PLAYED:
+        too_many = len(runs) + Run.objects.queued().count() > MOST_PLAYED
+        if too_many or pausing.queue_pause():
             return [Turn()] * len(runs)
         mine = [_asked(index, run, now) for index, run in enumerate(runs)]
         outset = forecasting.read(now=now)
@@ -53,6 +54,9 @@ class LabSchedule:
         played = outset.play(by_limits=False, more=mine)
         found = [played.get(entry.key) for entry in mine]
         return [_turn(turn.start_at, turn.end_at, now) if turn else Turn() for turn in found]
+
+    def request_tick(self) -> None:
+        dispatch.request_tick()
 
 
 def _asked(index: int, run: AskedRun, now: datetime) -> Play:

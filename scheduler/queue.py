@@ -43,6 +43,7 @@ _DEVICE_COLUMNS = (
     "foreign_mib",
     "utilisation_percent",
     "state",
+    "state_message",
 )
 _JOB_COLUMNS = (
     "pk",
@@ -145,7 +146,9 @@ def _windows_of(experiment_ids: Collection[int] | QuerySet[Any, Any]) -> dict[in
 
 def _ready() -> RunQuerySet:
     ready = Q(depends_on__isnull=True) | Q(depends_on__state=RunState.SUCCEEDED)
-    runs = Run.objects.queued().filter(ready, cancel_requested_at__isnull=True, turn_at__isnull=False)
+    runs = (
+        Run.objects.queued().unpaused().filter(ready, cancel_requested_at__isnull=True, turn_at__isnull=False)
+    )
     return runs.order_by("turn_at", "id")
 
 
@@ -205,7 +208,8 @@ def _eligible(row: tuple[Any, ...]) -> EligibleRun:
 
 
 def _free_device(node: Node, row: Sequence[Any]) -> FreeDevice:
-    device_id, index, memory_mib, allocated_mib, foreign_mib, utilisation_percent, state = row
+    device_id, index, memory_mib, allocated_mib, foreign_mib, utilisation_percent, state, message = row
+    is_offered = state == Device.State.AVAILABLE and not node.is_draining
     return FreeDevice(
         id=device_id,
         node=node.name,
@@ -213,7 +217,8 @@ def _free_device(node: Node, row: Sequence[Any]) -> FreeDevice:
         memory_mib=memory_mib,
         free_mib=max(0, memory_mib - allocated_mib - foreign_mib),
         utilisation_percent=utilisation_percent or 0,
-        is_offered=state == Device.State.AVAILABLE and not node.is_draining,
+        is_offered=is_offered,
+        withheld_because="" if is_offered else node.drain_message or message,
     )
 
 

@@ -83,6 +83,8 @@ class ExperimentSerializer(serializers.ModelSerializer[Experiment]):
             "approved_by",
             "planned_at",
             "approved_at",
+            "paused_at",
+            "paused_by",
         ]
         read_only_fields = fields
 
@@ -156,6 +158,12 @@ class AnswersSerializer(serializers.Serializer[Any]):
 class UnansweredSerializer(serializers.Serializer[Any]):
     detail = serializers.CharField()
     questions = serializers.ListField(child=serializers.DictField())
+
+
+class WindowSerializer(serializers.Serializer[Any]):
+    max_parallel = serializers.JSONField(
+        allow_null=True, default=None, help_text="Jobs of it at the same time: a whole number of 1 or more."
+    )
 
 
 class QueuedSerializer(serializers.Serializer[Any]):

@@ -4,10 +4,11 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
+from experiments.models.pausing import Pausable
 from experiments.states import CellType
 
 
-class Experiment(models.Model):
+class Experiment(Pausable):
     class OnNodeLost(models.TextChoices):
         WAIT = "wait"
         REQUEUE = "requeue"

@@ -17,6 +17,12 @@ class RunQuerySet(models.QuerySet["Run"]):
     def queued(self) -> "RunQuerySet":
         return self.filter(state=RunState.QUEUED)
 
+    def paused(self) -> "RunQuerySet":
+        return self.filter(cell__experiment__paused_at__isnull=False)
+
+    def unpaused(self) -> "RunQuerySet":
+        return self.filter(cell__experiment__paused_at__isnull=True)
+
     def unfinished(self) -> "RunQuerySet":
         return self.exclude(state__in=TERMINAL)
 

@@ -72,6 +72,8 @@ class RunAdmin(ReadOnlyAdmin):
         return [
             ("dashboard/", "dashboard", dashboard.live_view),
             ("again/<int:pk>/", "again", self.again_view),
+            ("queue/pause/", "pause", dashboard.pause_view),
+            ("queue/unpause/", "unpause", dashboard.unpause_view),
             ("<int:pk>/live/", "live", self.live_view),
             ("<int:pk>/cancel/", "cancel", self.cancel_view),
             ("<int:pk>/estimates/<slug:metric>/", "evidence", self.evidence_view),
