@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.launchers import process_tree
 from tests.benchmarks import gaps, idle_gap
 from tests.benchmarks.gaps import Ran
 from tests.benchmarks.queue_peers import labmgr_peer, recorder
+from tests.benchmarks.queue_peers.leftovers import nothing_left
 from tests.benchmarks.queue_peers.xargs_peer import Xargs
 
 
@@ -68,6 +70,15 @@ def test_a_peer_that_is_not_installed_is_named_with_what_to_install(
     assert (
         "task-spooler is left out: tsp is not here; apt-get install task-spooler" in capsys.readouterr().err
     )
+
+
+def test_what_loses_its_parent_is_ended_with_its_peer() -> None:
+    with nothing_left():
+        orphaned = subprocess.run(
+            ["sh", "-c", "sleep 600 >/dev/null & echo $!"], stdout=subprocess.PIPE, text=True, check=True
+        )
+        assert process_tree.is_alive(int(orphaned.stdout))
+    assert process_tree.find(int(orphaned.stdout)) is None
 
 
 def test_a_peer_is_measured_from_its_start_to_its_end(capsys: pytest.CaptureFixture[str]) -> None:
