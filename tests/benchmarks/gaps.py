@@ -40,9 +40,9 @@ def measure(ran: Sequence[Ran], *, submitted_at: float, seconds: float, slots: i
         ideal_seconds=ideal,
         over_ideal=round(wall / ideal, 3),
         first_start_seconds=round(min(each.started for each in ran) - submitted_at, 3),
-        gap_p50_ms=_percentile_ms(between, 0.5),
-        gap_p99_ms=_percentile_ms(between, 0.99),
-        gap_max_ms=_percentile_ms(between, 1.0),
+        gap_p50_ms=percentile_ms(between, 0.5),
+        gap_p99_ms=percentile_ms(between, 0.99),
+        gap_max_ms=percentile_ms(between, 1.0),
     )
 
 
@@ -86,13 +86,13 @@ def on_slots(ran: Sequence[Ran], slot_of: Mapping[str, str]) -> list[Ran]:
     return [replace(each, slot=slot_of.get(each.name, each.slot)) for each in ran]
 
 
+def percentile_ms(ordered: Sequence[float], share: float) -> float | None:
+    """The smallest value that so much of all is at most."""
+    return round(1000 * ordered[max(0, math.ceil(share * len(ordered)) - 1)], 2) if ordered else None
+
+
 def _by_slot(ran: Sequence[Ran]) -> dict[str, list[Ran]]:
     held: dict[str, list[Ran]] = defaultdict(list)
     for each in sorted(ran, key=lambda each: each.started):
         held[each.slot].append(each)
     return held
-
-
-def _percentile_ms(ordered: Sequence[float], share: float) -> float | None:
-    """The smallest value that so much of all is at most."""
-    return round(1000 * ordered[max(0, math.ceil(share * len(ordered)) - 1)], 2) if ordered else None
