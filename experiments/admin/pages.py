@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from django.contrib.auth.models import AbstractUser
 from django.core.paginator import Page, Paginator
+from django.db.models import QuerySet
 
 from experiments import queries, summaries
 from experiments.admin import charts, figures
 from experiments.admin.forms import answer_field
-from experiments.models import Experiment, Proposal, Run
+from experiments.models import Cell, Experiment, Proposal, Run
 from experiments.states import RunKind
 
 CELLS_PER_PAGE = 100
@@ -34,8 +35,9 @@ def document_text(experiment: Experiment) -> str:
 def plan_table(experiment: Experiment, page_number: str | None) -> dict[str, Any]:
     """One row a cell, a hundred a page; of a plan of thousands, only those of the page are read."""
     page: Page[Any] = Paginator(experiment.cells.all(), CELLS_PER_PAGE).get_page(page_number)
-    planned = {cell.name: cell for cell in page.object_list}
-    summary = summaries.summarise(experiment, cells=page.object_list)
+    cells = cast("QuerySet[Cell]", page.object_list)
+    planned = {cell.name: cell for cell in cells}
+    summary = summaries.summarise(experiment, cells=cells)
     runs_of = {row.name: row.run_ids for row in summary.rows}
     measured = {} if experiment.is_draft else queries.measured(runs_of)
     runs = _runs_of(summary.rows)
