@@ -39,8 +39,10 @@ def program_of(job: PlacedJob) -> Program:
 def _carried_by(jobs: Sequence[Job]) -> dict[int, list[CarriedRun]]:
     launches = Launch.objects.filter(job__in=jobs, is_open=True).select_related("run__depends_on")
     carried: dict[int, list[CarriedRun]] = {}
-    earlier = _earlier_directories(jobs)
-    for launch in launches.order_by("run_id"):
+    found = list(launches.order_by("run_id"))
+    trains = any(launch.run.kind == RunKind.FINETUNE for launch in found)
+    earlier = _earlier_directories(jobs) if trains else {}
+    for launch in found:
         run = _carried(launch.run, earlier.get(launch.run_id, ()))
         carried.setdefault(launch.job_id, []).append(run)
     return carried

@@ -10,6 +10,7 @@ from django.db import connection
 from experiments import lifecycle
 from experiments.models import Experiment, Run
 from experiments.rerunning import RunAgainAlready, Which
+from experiments.retries import Circumstances
 from experiments.specs import Outcome
 from experiments.states import FinishReason, RunState
 from scheduler import reruns
@@ -67,7 +68,12 @@ def test_what_builds_on_a_run_that_ends_meanwhile_is_not_left_waiting(succeeds: 
 
     def end() -> bool:
         return lifecycle.finish(
-            run_id=finetune.pk, job_id=1, outcome=outcome, log_tail="", node_name="a", now=NOW
+            run_id=finetune.pk,
+            job_id=1,
+            outcome=outcome,
+            log_tail="",
+            around=Circumstances(node_name="a"),
+            now=NOW,
         )
 
     at_once(lambda: rerun(experiment), end)

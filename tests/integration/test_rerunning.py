@@ -11,6 +11,7 @@ from experiments import lifecycle, rerunning, summaries
 from experiments.admin.progress import progress_of
 from experiments.models import Cell, Estimate, Experiment, Observation, Run
 from experiments.rerunning import NotApproved, Rerun, RunAgainAlready, Which
+from experiments.retries import Circumstances
 from experiments.specs import CommandSpec, Outcome, spec_to_json
 from experiments.states import AGEING, FinishReason, RunKind, RunState
 from scheduler import queue, reruns
@@ -125,7 +126,14 @@ def test_a_run_may_fail_again_and_again(tuned: tuple[Run, Run]) -> None:
         assert fresh.attempt == attempt
         lifecycle.start(run_ids=[fresh.pk], job_id=attempt, directory="/x", now=NOW)
         broken = Outcome(succeeded=False, reason=FinishReason.EXIT_CODE, message="Exit code 1.")
-        lifecycle.finish(run_id=fresh.pk, job_id=attempt, outcome=broken, log_tail="", node_name="a", now=NOW)
+        lifecycle.finish(
+            run_id=fresh.pk,
+            job_id=attempt,
+            outcome=broken,
+            log_tail="",
+            around=Circumstances(node_name="a"),
+            now=NOW,
+        )
         assert last(tuned[1]).reason == FinishReason.DEPENDENCY_FAILED
     assert attempts(*tuned) == [3, 3]
 
