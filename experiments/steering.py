@@ -10,7 +10,7 @@ from django.db import transaction
 
 from experiments import fleet
 from experiments.access import named, require_control
-from experiments.documents.schema import MAX_INTEGER
+from experiments.documents.schema import AUTO, MAX_INTEGER
 from experiments.models import Experiment
 
 
@@ -25,7 +25,9 @@ class NotApproved(Exception):
 
 class BadWindow(Exception):
     def __init__(self, given: object) -> None:
-        super().__init__(f"max_parallel={given!r} is no number of jobs; give a whole number of 1 or more.")
+        super().__init__(
+            f"max_parallel={given!r} is no number of jobs; give a whole number of 1 or more, or auto."
+        )
 
 
 def pause(*, experiment: Experiment, user: AbstractUser | None, now: datetime) -> bool:
@@ -47,13 +49,20 @@ def unpause(*, experiment: Experiment, user: AbstractUser | None) -> bool:
 
 
 @transaction.atomic
-def set_window(*, experiment: Experiment, max_parallel: object, user: AbstractUser | None) -> None:
-    """How many of its jobs may be open at once, as a person gave it: a number, or one in a text.
+def set_window(
+    *, experiment: Experiment, max_parallel: object, user: AbstractUser | None, now: datetime
+) -> None:
+    """How many of its jobs may be open at once, as a person gave it: a number, or one in a text, or auto.
 
-    A smaller window ends none: nothing starts until enough have ended. Raises BadWindow, NotApproved, PermissionDenied.
+    An automatic window begins with what it is, and forgets what ran out of memory before. A smaller window ends none: nothing starts until enough have ended. Raises BadWindow, NotApproved, PermissionDenied.
     """
     _require_steering(experiment, user)
-    Experiment.objects.filter(pk=experiment.pk).update(max_parallel=_number(max_parallel))
+    change: dict[str, object]
+    if max_parallel == AUTO:
+        change = {"max_parallel_is_auto": True, "window_changed_at": None, "window_halved_at": now}
+    else:
+        change = {"max_parallel_is_auto": False, "max_parallel": _number(max_parallel)}
+    Experiment.objects.filter(pk=experiment.pk).update(**change)
     fleet.schedule().request_tick()
 
 

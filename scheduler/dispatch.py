@@ -7,7 +7,7 @@ from datetime import datetime
 
 from django.db.models import F
 
-from scheduler import applying, queue
+from scheduler import applying, auto_windows, queue
 from scheduler.applying import Send, paths_of
 from scheduler.models import TickRequest
 
@@ -32,6 +32,7 @@ def tick(
     """
     if TickRequest.objects.halted().exists():
         return 0
+    auto_windows.adjust(now=now, pool=pool, most=most)
     decision = queue.decide(now=now, pool=pool, most=most)
     return applying.apply(
         placements=decision.placements, now=now, send=send, claiming_node_id=claiming_node_id

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from experiments.estimation import SECONDS
-from experiments.models import Estimate, Run
+from experiments.models import Estimate, Experiment, Run
 from experiments.models.runs import RunQuerySet
 from experiments.states import OPEN_JOB_STATES, RunState
 from scheduler import grouping, queue
@@ -56,6 +56,12 @@ class Outset:
             under_way=[self._under_way(job, by_limits) for job in self.jobs],
             windows=self.windows,
         )
+
+    def with_grown_windows(self) -> "Outset":
+        """As if automatic windows had grown already to what devices there are: they hold nothing back."""
+        automatic = Experiment.objects.filter(pk__in=self.windows, max_parallel_is_auto=True)
+        grown = set(automatic.values_list("pk", flat=True))
+        return replace(self, windows={pk: left for pk, left in self.windows.items() if pk not in grown})
 
     def _waiting(self, run: EligibleRun, by_limits: bool) -> Play:
         return Play(

@@ -56,16 +56,19 @@ _JOB_COLUMNS = (
 )
 
 
-def decide(*, now: datetime, pool: str | None = None, most: int | None = None) -> Decision:
+def decide(
+    *, now: datetime, pool: str | None = None, most: int | None = None, wider: Collection[int] = ()
+) -> Decision:
     """What would start now, and why the other queued runs wait; of one pool, where it is named.
 
     With `most`, only so many runs of a pool are looked at beyond one for each free device, none whose experiment has
     no window left and none of a pool without a free device: what a tick can afford however deep the queue is. Then
-    it says nothing of the others.
+    it says nothing of the others. The windows of the experiments in `wider` are taken to be larger by one.
     """
     nodes = free_nodes(pool=pool)
-    runs = eligible_runs() if most is None else _front(nodes, most)
+    runs = eligible_runs() if most is None else _front(nodes, most, wider)
     windows = open_windows() if most is None else _windows_of({run.experiment_id for run in runs})
+    windows = {pk: left + (pk in wider) for pk, left in windows.items()}
     running = running_by_job(now=now, pool=pool) if runs else {}
 
     def place_here(items: list[QueueItem]) -> Decision:
@@ -152,10 +155,10 @@ def _ready() -> RunQuerySet:
     return runs.order_by("turn_at", "id")
 
 
-def _front(nodes: Iterable[FreeNode], most: int) -> list[EligibleRun]:
+def _front(nodes: Iterable[FreeNode], most: int, wider: Collection[int]) -> list[EligibleRun]:
     """The first runs of every pool that has something free."""
-    closed = list(Experiment.objects.filter(open_jobs__gte=F("max_parallel")).values_list("pk", flat=True))
-    runs = _ready().exclude(cell__experiment_id__in=closed)
+    closed = Experiment.objects.filter(open_jobs__gte=F("max_parallel")).exclude(pk__in=wider)
+    runs = _ready().exclude(cell__experiment_id__in=list(closed.values_list("pk", flat=True)))
     free = Counter(node.pool for node in nodes for device in node.devices if device.free_mib)
     return [
         _eligible(row)

@@ -23,6 +23,7 @@ class Prospect:
     never: int  # no node could ever hold them
     start_seconds: float | None  # from now: of its first run
     end_seconds: float | None  # of its last
+    window_is_auto: bool = False  # then it is taken to hold nothing back
     paused: str = ""  # by whom and since when; then nothing is expected of it
 
 
@@ -36,12 +37,12 @@ def prospects(*, experiment: Experiment | None, devices: str | None, now: dateti
     if experiment and experiment.is_draft:
         runs |= Run.objects.filter(cell__experiment=experiment, state=RunState.PLANNED)
     paused = _paused(runs.filter(cell__experiment=experiment) if experiment else runs)
-    outset = forecasting.read(now=now, runs=runs)
+    outset = forecasting.read(now=now, runs=runs).with_grown_windows()
     if pausing.queue_pause() or (experiment and paused):
         return paused
     asked = [experiment.pk] if experiment else list(dict.fromkeys(run.experiment_id for run in outset.runs))
     known = {row.pk: row for row in Experiment.objects.filter(pk__in={*asked, *outset.windows})}
-    windows = {pk: row.max_parallel for pk, row in known.items()}
+    windows = {pk: row.max_parallel for pk, row in known.items() if not row.max_parallel_is_auto}
     if devices:
         outset = replace(outset, nodes=_instead(devices, outset), jobs=(), windows=windows)
     else:
@@ -96,4 +97,5 @@ def _prospect(experiment: Experiment, outset: Outset, turns: Mapping[Key, Turn])
         never=len(mine) - len(found),
         start_seconds=min((turn.start_at for turn in found), default=None),
         end_seconds=max((turn.end_at for turn in found), default=None),
+        window_is_auto=experiment.max_parallel_is_auto,
     )

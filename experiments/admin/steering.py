@@ -34,9 +34,11 @@ def unpause(request: HttpRequest, experiment: Experiment) -> HttpResponse:
 def set_window(request: HttpRequest, experiment: Experiment) -> HttpResponse:
     window = request.POST.get("max_parallel", "")
     try:
-        steering.set_window(experiment=experiment, max_parallel=window, user=person(request))
+        steering.set_window(
+            experiment=experiment, max_parallel=window, user=person(request), now=timezone.now()
+        )
     except (BadWindow, NotApproved) as refusal:
         messages.error(request, str(refusal))
     else:
-        messages.success(request, f"At most {window} at a time. What runs goes on.")
+        messages.success(request, f"Jobs at a time: {window}. What runs goes on.")
     return redirect(url_of(experiment))

@@ -135,7 +135,7 @@ class ExperimentViewSet(LabViewSet[Experiment]):
     @extend_schema(request=WindowSerializer, responses={200: ExperimentSerializer, 400: ProblemsSerializer})
     @action(detail=True, methods=["post"], permission_classes=[MayView])
     def window(self, request: Request, name: str) -> Response:
-        """Set how many of its jobs may be open at once; a smaller number ends none.
+        """Set how many of its jobs may be open at once, or auto; a smaller number ends none.
 
         One's own, or anybody's with `experiments.control_any_run`.
         """
@@ -143,7 +143,9 @@ class ExperimentViewSet(LabViewSet[Experiment]):
         asked.is_valid(raise_exception=True)
         experiment = self.get_object()
         window = asked.validated_data["max_parallel"]
-        steering.set_window(experiment=experiment, max_parallel=window, user=acting_user(request))
+        steering.set_window(
+            experiment=experiment, max_parallel=window, user=acting_user(request), now=timezone.now()
+        )
         return self._steered(experiment)
 
     def _steered(self, experiment: Experiment) -> Response:

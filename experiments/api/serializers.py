@@ -73,6 +73,7 @@ class ExperimentSerializer(serializers.ModelSerializer[Experiment]):
             "document",
             "notes",
             "max_parallel",
+            "max_parallel_is_auto",
             "priority",
             "evaluation_hold_seconds",
             "on_node_lost",
@@ -162,7 +163,9 @@ class UnansweredSerializer(serializers.Serializer[Any]):
 
 class WindowSerializer(serializers.Serializer[Any]):
     max_parallel = serializers.JSONField(
-        allow_null=True, default=None, help_text="Jobs of it at the same time: a whole number of 1 or more."
+        allow_null=True,
+        default=None,
+        help_text="Jobs of it at the same time: a whole number of 1 or more, or auto.",
     )
 
 

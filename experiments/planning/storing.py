@@ -21,6 +21,7 @@ from experiments.specs import spec_to_json
 from experiments.states import RunState
 
 BATCH = 500
+FIRST_AUTOMATIC_WINDOW = 1
 
 
 class Outdated(Exception):
@@ -75,6 +76,7 @@ def store_probes(
         document={"name": name, "probes_of": of.name, "cells": [cell.name for cell in cells]},
         totals=totals(cells, estimates),
         max_parallel=of.max_parallel,
+        max_parallel_is_auto=of.max_parallel_is_auto,
         priority=of.priority,
         probes_of=of,
         created_by_id=user.pk if user else None,
@@ -186,7 +188,8 @@ def _fields(plan: Plan, now: datetime) -> dict[str, Any]:
         "notes": list(plan.warnings),
         "questions": [question.to_json() for question in plan.questions],
         "totals": plan.totals,
-        "max_parallel": document.max_parallel,
+        "max_parallel": document.window or FIRST_AUTOMATIC_WINDOW,
+        "max_parallel_is_auto": document.window is None,
         "priority": document.priority,
         "evaluation_hold_seconds": document.evaluation_hold_seconds,
         "on_node_lost": document.on_node_lost,

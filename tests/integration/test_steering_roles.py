@@ -161,6 +161,10 @@ def test_a_window_is_set_by_the_owner_and_who_controls_any_run(
     assert window_of(mine) == 3
     assert api(lead, "experiments/mine/window", max_parallel=1) == 200
     assert window_of(mine) == 1
+    admin(people.owner, mine, "window", max_parallel="auto")
+    assert (window_of(mine), mine.max_parallel_is_auto) == (1, True)
+    assert 'value="auto"' in page(people.owner, mine)
+    assert api(lead, "experiments/mine/window", max_parallel="auto") == 200
 
 
 @pytest.mark.parametrize("given", [0, -1, 1.5, True, None, "", "many", "1e3", [2], 2**31])

@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
 
 from experiments import steering
 from experiments.models import Experiment
@@ -15,12 +16,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name")
-        parser.add_argument("max_parallel", metavar="N")
+        parser.add_argument("max_parallel", metavar="N|auto")
 
     def handle(self, *args: Any, **options: Any) -> None:
         experiment = experiment_named(options["name"])
         try:
-            steering.set_window(experiment=experiment, max_parallel=options["max_parallel"], user=None)
+            steering.set_window(
+                experiment=experiment, max_parallel=options["max_parallel"], user=None, now=timezone.now()
+            )
         except (BadWindow, NotApproved) as error:
             raise CommandError(str(error)) from error
         experiment.refresh_from_db()
@@ -28,7 +31,8 @@ class Command(BaseCommand):
 
 
 def _told(experiment: Experiment) -> str:
-    window, open_jobs = f"at most {experiment.max_parallel} at a time", experiment.open_jobs
+    automatic = ", moved automatically" if experiment.max_parallel_is_auto else ""
+    window, open_jobs = f"at most {experiment.max_parallel} at a time{automatic}", experiment.open_jobs
     if open_jobs <= experiment.max_parallel:
         return f"{window}."
     return (

@@ -53,6 +53,7 @@ def _json(prospect: Prospect, now: datetime) -> dict[str, Any]:
         "runs": prospect.runs,
         "without_estimate": prospect.without_estimate,
         "never": prospect.never,
+        "window_is_auto": prospect.window_is_auto,
         "paused": prospect.paused or None,
         "start_at": _at(prospect.start_seconds, now),
         "end_at": _at(prospect.end_seconds, now),
@@ -77,4 +78,5 @@ def _text(prospect: Prospect, now: datetime) -> str:
         for seconds in (prospect.start_seconds, prospect.end_seconds)
     )
     latest = f" at the latest: {prospect.without_estimate} without an estimate count with their limits"
-    return f"{runs}, {start} to {end}{latest if prospect.without_estimate else ''}{never}"
+    auto = "; as if its automatic window had grown already" if prospect.window_is_auto else ""
+    return f"{runs}, {start} to {end}{latest if prospect.without_estimate else ''}{never}{auto}"
