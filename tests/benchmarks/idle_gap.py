@@ -8,6 +8,7 @@
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,9 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from labmgr.replay.servers import ServerError
 from tests.benchmarks import gaps
 from tests.benchmarks.queue_peers import PEERS, recorder
-from tests.benchmarks.queue_peers.base import Peer, Work
+from tests.benchmarks.queue_peers.base import Outcome, Peer, PeerError, Work
 
 SLOTS = 8
 WORK = ((200, 2.0), (400, 0.05))
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
             print(_as_text(row), flush=True)
     if options.json:
         print(json.dumps(rows, indent=1))
-    return 1 if any(row.get("faults") for row in rows) else 0
+    return 1 if any(row["faults"] for row in rows) else 0
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -77,28 +79,30 @@ def _measured(peers: Sequence[Peer], options: argparse.Namespace) -> Iterator[di
 
 
 def _one(peer: Peer, *, count: int, seconds: float) -> dict[str, Any]:
+    """A peer that fails has a row that says so, and the others are measured all the same."""
     folder = Path(tempfile.mkdtemp(prefix="idle-gap-", dir="/tmp"))  # paths of sockets have to be short
     folder.chmod(0o755)  # the database's user has to pass through
+    program = recorder.build(folder)
+    work = Work(count=count, seconds=seconds, slots=SLOTS, recorder=program, record=folder / "record")
+    row = {"peer": peer.name, "queue_on_disk": peer.queue_on_disk, "title": work.title, "runs": count}
     try:
-        work = Work(
-            count=count,
-            seconds=seconds,
-            slots=SLOTS,
-            recorder=recorder.build(folder),
-            record=folder / "record",
-        )
-        outcome = peer.run(work, folder)
-        ran = gaps.on_slots(recorder.read(work.record), outcome.slot_of)
+        return row | _figures(work, peer.run(work, folder))
+    except (PeerError, ServerError, subprocess.CalledProcessError) as error:
+        return row | {"faults": [str(error)]}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    measured = gaps.measure(ran, submitted_at=outcome.submitted_at, seconds=seconds, slots=SLOTS)
-    row = {"peer": peer.name, "queue_on_disk": peer.queue_on_disk, "title": work.title, **asdict(measured)}
-    return row | {"faults": gaps.faults(ran, expected=count, slots=SLOTS), "details": dict(outcome.details)}
+
+
+def _figures(work: Work, outcome: Outcome) -> dict[str, Any]:
+    ran = gaps.on_slots(recorder.read(work.record), outcome.slot_of)
+    measured = gaps.measure(ran, submitted_at=outcome.submitted_at, seconds=work.seconds, slots=work.slots)
+    faults = gaps.faults(ran, expected=work.count, slots=work.slots)
+    return asdict(measured) | {"faults": faults, "details": dict(outcome.details)}
 
 
 def _as_text(row: dict[str, Any]) -> str:
     faults = "".join(f"\n  {row['peer']}: {fault}" for fault in row["faults"])
-    return ROW.format(**row) + faults
+    return (ROW.format(**row) if "wall_seconds" in row else "") + faults
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import pytest
 from scheduler.launchers import process_tree
 from tests.benchmarks import gaps, idle_gap
 from tests.benchmarks.gaps import Ran
-from tests.benchmarks.queue_peers import labmgr_peer, recorder
+from tests.benchmarks.queue_peers import PEERS, labmgr_peer, recorder
+from tests.benchmarks.queue_peers.base import Outcome, PeerError, Work
 from tests.benchmarks.queue_peers.leftovers import nothing_left
 from tests.benchmarks.queue_peers.xargs_peer import Xargs
 
@@ -101,3 +102,19 @@ def test_the_steps_of_a_gap_add_up_to_it() -> None:
         "its supervisor is up": 20.0,
         "process started": 10.0,
     }
+
+
+def test_a_peer_that_fails_is_told_and_the_others_are_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(Xargs):
+        name = "broken"
+
+        def run(self, work: Work, folder: Path) -> Outcome:
+            raise PeerError("It did not start.")
+
+    monkeypatch.setitem(PEERS, "broken", Broken())
+    assert idle_gap.main(["--peers", "broken,xargs", "--runs", "8", "--seconds", "0.05"]) == 1
+    told = capsys.readouterr().out
+    assert "broken: It did not start." in told
+    assert "| 8 x sleep 0.05 | xargs |" in told
