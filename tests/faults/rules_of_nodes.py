@@ -22,8 +22,8 @@ def over_given(history: History) -> Iterator[Finding]:
             if node.miscounted:
                 yield Finding(Rule.OVER_GIVEN, f"at {sample.at:.1f} node {node.name}: {node.miscounted}")
         yield from (Finding(Rule.OVER_GIVEN, f"at {sample.at:.1f} {told}") for told in sample.windows)
-    for a, b, device in _used_at_once(history):
-        yield Finding(Rule.OVER_GIVEN, f"device {device} was used by two at once: {a}; {b}")
+    for a, b, device_id in _used_at_once(history):
+        yield Finding(Rule.OVER_GIVEN, f"device {device_id} was used by two at once: {a}; {b}")
 
 
 def leaked(history: History) -> Iterator[Finding]:
