@@ -10,8 +10,6 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,14 +20,13 @@ from labmgr.bootstrap import processes  # noqa: E402
 from tests.faults import checker, report, rows, storm  # noqa: E402
 from tests.faults.faults import Faults  # noqa: E402
 from tests.faults.findings import Finding  # noqa: E402
-from tests.faults.history import Fault, History, LeftProcess, Writer, read, read_ledger  # noqa: E402
+from tests.faults.history import Fault, History, Writer, read, read_ledger  # noqa: E402
 from tests.faults.observer import Observer  # noqa: E402
 from tests.faults.stack import NODE_LOST_AFTER, Stack  # noqa: E402
 from tests.faults.workload import Workload  # noqa: E402
 from tests.lab import REPOSITORY  # noqa: E402
 
 RETURN_SECONDS = 90.0  # within which everything has to be there again after the storm
-DRAIN_SECONDS = 180.0  # within which all runs have to end then
 LOOK_SECONDS = 0.1
 
 
@@ -40,6 +37,7 @@ class Campaign:
     postgres: bool = False
     gap_seconds: float = 1.0
     only: tuple[str, ...] = ()
+    patience_seconds: float = 180.0  # within which all runs have to end after the storm
 
     def write(self, folder: Path) -> None:
         (folder / "campaign.json").write_text(json.dumps({**asdict(self), "boot_id": processes.boot_id()}))
@@ -58,37 +56,34 @@ def run(campaign: Campaign, folder: Path, *, checkout: Path = REPOSITORY) -> tup
     earlier = read(folder / "history.jsonl")
     done = max((record.number for record in earlier if isinstance(record, Fault)), default=0)
     writer = Writer(folder / "history.jsonl")
-    with _running(campaign, folder, checkout) as stack:
-        observer = Observer(stack, writer)
-        observer.start()
-        first = len(list((folder / "documents").glob("*")))
-        workload = Workload(stack, writer, seed=campaign.seed, first=first, queued=lambda: observer.queued)
-        workload.start()
-        faults = Faults(stack, writer)
-        _storm(campaign, faults, done)
-        workload.stop()
-        _settle(stack, faults, observer)
-        observer.stop()
-        writer.write(*rows.of_the_end(stack.database))
-    writer.write(*(LeftProcess(pid=p.pid, command=processes.command_of(p.pid)) for p in stack.processes()))
-    writer.close()
+    stack = Stack(folder, checkout=checkout)
+    try:
+        stack.start()
+        _go_through(campaign, stack, writer, done)
+    finally:
+        writer.write(*stack.stop())
+        writer.close()
     return judge(folder)
+
+
+def _go_through(campaign: Campaign, stack: Stack, writer: Writer, done: int) -> None:
+    observer = Observer(stack, writer)
+    observer.start()
+    first = len(list((stack.folder / "documents").glob("*")))
+    workload = Workload(stack, writer, seed=campaign.seed, first=first, queued=lambda: observer.queued)
+    workload.start()
+    faults = Faults(stack, writer)
+    _storm(campaign, faults, done)
+    workload.stop()
+    _settle(campaign, stack, faults, observer)
+    observer.stop()
+    writer.write(*rows.of_the_end(stack.database), *stack.jobs_left())
 
 
 def judge(folder: Path) -> tuple[History, list[Finding]]:
     records = [*read(folder / "history.jsonl"), *read_ledger(folder / "ledger")]
     history = History.of(records, node_lost_after=float(NODE_LOST_AFTER))
     return history, checker.check(history)
-
-
-@contextmanager
-def _running(campaign: Campaign, folder: Path, checkout: Path) -> Iterator[Stack]:
-    stack = Stack(folder, checkout=checkout)
-    try:
-        stack.start()
-        yield stack
-    finally:
-        stack.stop()
 
 
 def _storm(campaign: Campaign, faults: Faults, done: int) -> None:
@@ -112,7 +107,7 @@ def _wait(seconds: float, faults: Faults) -> None:
         time.sleep(min(left, LOOK_SECONDS))
 
 
-def _settle(stack: Stack, faults: Faults, observer: Observer) -> None:
+def _settle(campaign: Campaign, stack: Stack, faults: Faults, observer: Observer) -> None:
     """Until everything is back and all runs have ended, as far as they do: what does not is the checker's business."""
 
     def is_back() -> bool:
@@ -121,7 +116,7 @@ def _settle(stack: Stack, faults: Faults, observer: Observer) -> None:
 
     processes.wait_until(is_back, RETURN_SECONDS, every=LOOK_SECONDS)
     stack.clock.set(ahead_seconds=0.0)
-    processes.wait_until(lambda: observer.unfinished() == 0, DRAIN_SECONDS, every=1.0)
+    processes.wait_until(lambda: observer.unfinished() == 0, campaign.patience_seconds, every=1.0)
     processes.wait_until(lambda: not stack.jobs_alive(), 10.0, every=LOOK_SECONDS)
     time.sleep(2.0)  # for the last looks of the observer
 

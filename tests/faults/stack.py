@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from labmgr.bootstrap import processes
 from labmgr.bootstrap.processes import ProcessId
 from tests.faults import built
 from tests.faults.database import database
+from tests.faults.history import LeftProcess
 from tests.faults.second_node import SecondNode
 from tests.lab import REPOSITORY, Lab
 
@@ -45,9 +47,21 @@ class Stack:
         self.second.start()
         assert processes.wait_until(lambda: self.second.is_ready, 120), "the second node is not ready"
 
-    def stop(self) -> None:
+    def stop(self) -> list[LeftProcess]:
+        """The services, and then whatever is left; returns which services were."""
         self.second.end(signal.SIGTERM)
+        self.lab.run("stop", "--keep-runs", timeout=200)
+        homes = (self.lab.home, self.second.home)
+        left = [_told(found) for home in homes for found in processes.of_home(home, lambda _: True)]
         self.lab.run("stop", timeout=200)
+        processes.end(self._of_jobs(), grace_seconds=1.0)
+        return left
+
+    def jobs_left(self) -> list[LeftProcess]:
+        """Whose processes are there though no job should be. An agent that has a record open for a moment is none."""
+        first = self._of_jobs()
+        time.sleep(0.5)
+        return [_told(process) for process in self._of_jobs() if process in first]
 
     def pid(self, service: str) -> int:
         """Raises ProcessLookupError where it does not run."""
@@ -84,13 +98,14 @@ class Stack:
                 found.setdefault(int(environment["LABMGR_JOB_ID"]), []).append((process, Path(control)))
         return found
 
-    def processes(self) -> list[ProcessId]:
-        """Everything that was started for this stack and lives."""
+    def _of_jobs(self) -> list[ProcessId]:
         homes = (self.lab.home, self.second.home)
-        ours = [found for home in homes for found in processes.of_home(home, lambda _: True)]
-        jobs = [found for home in homes for found in processes.of_jobs(home / "control")]
-        return list(dict.fromkeys([*ours, *jobs]))
+        return [found for home in homes for found in processes.of_jobs(home / "control")]
 
     def _services(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads((self.lab.home / "run" / "services.json").read_text())
         return document
+
+
+def _told(process: ProcessId) -> LeftProcess:
+    return LeftProcess(pid=process.pid, command=processes.command_of(process.pid))
