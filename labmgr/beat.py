@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from celery.beat import Scheduler
+from celery.schedules import schedule
 
 
 class SteadyScheduler(Scheduler):
@@ -20,10 +21,11 @@ class SteadyScheduler(Scheduler):
     def setup_schedule(self) -> None:
         self.merge_inplace(self.app.conf.beat_schedule)
 
-    def tick(self, **_: Any) -> float:
+    def tick(self, *_: Any, **__: Any) -> float:
         """Send what is due; the seconds until something is again."""
         for name, entry in self.schedule.items():
+            assert isinstance(entry.schedule, schedule)
             if time.monotonic() >= self._due.get(name, 0.0):
                 self._due[name] = time.monotonic() + entry.schedule.seconds
                 self.apply_entry(entry, producer=self.producer)
-        return max(0.0, min([*self._due.values(), time.monotonic() + self.max_interval]) - time.monotonic())
+        return max(0.0, min(self._due.values()) - time.monotonic())
