@@ -10,6 +10,8 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,12 +19,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from labmgr.bootstrap import processes  # noqa: E402
-from tests.faults import checker, report, rows, storm  # noqa: E402
+from tests.faults import checker, postgresql, report, rows, storm  # noqa: E402
 from tests.faults.faults import Faults  # noqa: E402
 from tests.faults.findings import Finding  # noqa: E402
 from tests.faults.history import Fault, History, Writer, read, read_ledger  # noqa: E402
 from tests.faults.observer import Observer  # noqa: E402
-from tests.faults.stack import NODE_LOST_AFTER, Stack  # noqa: E402
+from tests.faults.stack import NODE_LOST_AFTER, POSTGRES, Stack  # noqa: E402
 from tests.faults.workload import Workload  # noqa: E402
 from tests.lab import REPOSITORY  # noqa: E402
 
@@ -56,14 +58,26 @@ def run(campaign: Campaign, folder: Path, *, checkout: Path = REPOSITORY) -> tup
     earlier = read(folder / "history.jsonl")
     done = max((record.number for record in earlier if isinstance(record, Fault)), default=0)
     writer = Writer(folder / "history.jsonl")
-    stack = Stack(folder, checkout=checkout)
-    try:
-        stack.start()
-        _go_through(campaign, stack, writer, done)
-    finally:
-        writer.write(*stack.stop())
-        writer.close()
+    with _database(campaign, folder) as url:
+        stack = Stack(folder, checkout=checkout, database_url=url)
+        try:
+            stack.start()
+            _go_through(campaign, stack, writer, done)
+        finally:
+            writer.write(*stack.stop())
+            writer.close()
     return judge(folder)
+
+
+@contextmanager
+def _database(campaign: Campaign, folder: Path) -> Iterator[str]:
+    """The URL of a server where one is wanted, else nothing: SQLite is in the stack's home."""
+    if not campaign.postgres:
+        yield ""
+        return
+    folder.chmod(0o755)  # the server's user has to pass through
+    with postgresql.server(folder / POSTGRES) as url:
+        yield url
 
 
 def _go_through(campaign: Campaign, stack: Stack, writer: Writer, done: int) -> None:

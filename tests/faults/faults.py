@@ -59,6 +59,8 @@ class Faults:
             "delay": self._rob,
             "hold": self._hold,
             "set": self._set_clock,
+            "restart": self._end_database,
+            "crash": self._end_database,
         }
 
     def do(self, planned: Planned, *, number: int) -> bool:
@@ -182,7 +184,9 @@ class Faults:
         return Done(lambda: not thief.is_alive())
 
     def _hold(self, target: str, planned: Planned) -> Done:
-        """Nobody can write meanwhile, and some wait so long that they give up."""
+        """Nobody can write meanwhile; on PostgreSQL nobody gets any answer."""
+        if postmaster := self._stack.postmaster:
+            return self._stopped(postmaster.signal_all, planned)
         database = self._stack.database
         assert isinstance(database, SQLite)
 
@@ -195,6 +199,13 @@ class Faults:
         holding = threading.Thread(target=hold, daemon=True)
         holding.start()
         return Done(lambda: not holding.is_alive())
+
+    def _end_database(self, target: str, planned: Planned) -> Done:
+        postmaster = self._stack.postmaster
+        assert postmaster is not None
+        ended = postmaster.pid
+        postmaster.end(orderly=planned.kind.name == "restart_database")
+        return Done(lambda: postmaster.is_ready() and postmaster.pid != ended)
 
     def _set_clock(self, target: str, planned: Planned) -> Done:
         self._stack.clock.set(ahead_seconds=random.Random(planned.pick).choice(STEPS_SECONDS))

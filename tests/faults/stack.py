@@ -13,10 +13,12 @@ from labmgr.bootstrap.processes import ProcessId
 from tests.faults import built
 from tests.faults.database import database
 from tests.faults.history import LeftProcess
+from tests.faults.postgresql import Postmaster
 from tests.faults.second_node import SecondNode
 from tests.lab import REPOSITORY, Lab
 
 NODE_LOST_AFTER = 20
+POSTGRES = "pg"
 SETTINGS = {
     "SIMULATED_DEVICES": "6x80GiB",
     "LABMGR_CPU_SLOTS": "4",
@@ -37,6 +39,7 @@ class Stack:
         self.second = SecondNode(self.lab, folder / "second")
         loaded = configurations.load(self.lab.environment)
         self.database = database(loaded.environment["DATABASE_URL"])
+        self.postmaster = Postmaster(folder / POSTGRES) if database_url else None
         self.redis_socket = loaded.redis_socket
         self.web_port = self.lab.port
 

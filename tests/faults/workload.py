@@ -15,6 +15,10 @@ from tests.faults.stack import Stack
 RUNS = 40  # of an experiment
 SHORT_OF = {"command": 24, "simulated": 24}  # queued runs of a kind, below which more are submitted
 LOOK_SECONDS = 1.0
+SPANS, ODDS = (
+    ((0.3, 3.0), (7.0, 10.0)),
+    (7, 1),
+)  # of seconds that a real run takes: some outlive their agent's absence
 
 
 class Workload(threading.Thread):
@@ -74,7 +78,7 @@ class Workload(threading.Thread):
 
     def _commands(self, name: str) -> dict[str, Any]:
         argv = [str(self._stack.working), str(self._stack.ledger), f"{name}/{{part}}", "{seconds}"]
-        seconds = [round(self._dice.uniform(0.3, 4.0), 1) for _ in range(RUNS)]
+        seconds = [round(self._dice.uniform(*self._dice.choices(SPANS, ODDS)[0]), 1) for _ in range(RUNS)]
         cells = [{"part": part, "seconds": str(each)} for part, each in enumerate(seconds)]
         return {"command": {"argv": argv}, "cells": cells}
 
