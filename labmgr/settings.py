@@ -176,6 +176,7 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_TRANSPORT_OPTIONS = {"priority_steps": [0], "socket_connect_timeout": 2, "socket_timeout": 10}
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULER = "labmgr.beat:SteadyScheduler"
 CELERY_BEAT_SCHEDULE = {
     "safety-net": {"task": "scheduler.tasks.tick", "schedule": 10.0},
     "learn": {"task": "scheduler.tasks.learn", "schedule": 15.0, "options": {"expires": 15}},

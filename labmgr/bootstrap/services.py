@@ -100,8 +100,7 @@ def control_worker(configuration: Configuration, *, after: tuple[str, ...]) -> S
 
 def beat(configuration: Configuration, *, after: tuple[str, ...]) -> Service:
     """By itself rather than within the control worker, where nobody would start it again."""
-    schedule = str(configuration.run_folder / "beat-schedule")
-    options = ["-s", schedule, "--pidfile=", "--loglevel", "INFO"]
+    options = ["--pidfile=", "--loglevel", "INFO"]
     return Service("beat", (*celery(configuration), "beat", *options), after=after)
 
 

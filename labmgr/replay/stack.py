@@ -49,8 +49,7 @@ class Workers:
 @contextmanager
 def workers(*, folder: Path, pools: Sequence[str]) -> Iterator[Workers]:
     """Runs them in the environment of this process, which has to be that of the replay."""
-    schedule = str(folder / "beat-schedule")
-    commands = {"control": (_worker("control", "control", "-B", "-s", schedule), "")}
+    commands = {"control": (_worker("control", "control", "-B"), "")}
     for number, pool in enumerate(pools):
         commands[f"pool{number}"] = (_worker(f"pool{number}", f"gpu.{node_name(number)}.0"), pool)
     with ExitStack() as stack:
