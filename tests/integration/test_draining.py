@@ -152,6 +152,13 @@ def test_on_its_page_it_needs_a_permission(node: Node, people: People, keeper: A
     assert draining_message(row) == ""
 
 
+def test_the_page_of_a_device_says_that_its_node_is_drained(node: Node, people: People) -> None:
+    draining.drain_nodes(node_ids=[node.pk], user=None, because="new fans")
+    page = url("scheduler_device_change", node.devices.get(index=0).pk)
+    told = admin_client.client_of(people.colleague).get(page).content.decode()
+    assert "Its node takes no new jobs. Drained by the operator: new fans." in told
+
+
 def test_nodes_are_drained_from_their_list(node: Node, people: People, keeper: Any) -> None:
     address = url("scheduler_node_changelist")
     for user, message in ((people.colleague, ""), (keeper, "Drained by keeper.")):
