@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import prefetch_related_objects
 
 from experiments.models import Cell, Experiment, Run
 from experiments.specs import EvaluateSpec
@@ -45,10 +45,11 @@ class Summary:
         return {"experiment": self.experiment, "runs": [_row_json(row) for row in self.rows]}
 
 
-def summarise(experiment: Experiment, *, cells: QuerySet[Cell] | None = None) -> Summary:
+def summarise(experiment: Experiment, *, cells: Iterable[Cell] | None = None) -> Summary:
     """Of the experiment's cells, or of some of them where the others are not wanted."""
-    wanted = experiment.cells.all() if cells is None else cells
-    rows = tuple(_row(cell) for cell in wanted.prefetch_related("runs__observations", "runs__launches"))
+    wanted = list(experiment.cells.all() if cells is None else cells)
+    prefetch_related_objects(wanted, "runs__observations", "runs__launches")
+    rows = tuple(_row(cell) for cell in wanted)
     scorers = tuple(dict.fromkeys(metric for row in rows for metric in row.metrics))
     return Summary(experiment.name, experiment.question, scorers, rows)
 
