@@ -67,22 +67,23 @@ def supersede(*, run_ids: Collection[int]) -> int:
 
 def start(
     *,
-    run_ids: Iterable[int],
-    job_id: int | Subquery,
+    job_of: Mapping[int, int],
+    token: int | Subquery,
     directory: str | Subquery,
     now: datetime,
 ) -> int:
-    """QUEUED -> RUNNING under the fencing token of a job; returns how many runs it moved.
+    """QUEUED -> RUNNING, each run under the fencing token of its job (run id -> job id); returns how many it moved.
 
-    For runs of several jobs, a subquery finds the job and the directory of each.
+    For runs of several jobs, `token` and `directory` are subqueries that find those of each.
     """
-    runs = Run.objects.filter(pk__in=list(run_ids), cancel_requested_at__isnull=True)
+    runs = Run.objects.filter(pk__in=job_of, cancel_requested_at__isnull=True)
     return _move(
         runs,
         RunState.QUEUED,
         RunState.RUNNING,
         now,
-        fencing_token=job_id,
+        job_of=job_of,
+        fencing_token=token,
         directory=directory,
         launches_count=F("launches_count") + 1,
         started_at=now,
@@ -97,8 +98,8 @@ def succeed(*, job_of: Mapping[int, int], now: datetime) -> set[int]:
     running = Run.objects.filter(pk__in=job_of, state=RunState.RUNNING).select_for_update()
     tokens = running.values_list("pk", "fencing_token")
     ids = {run_id for run_id, token in tokens if token == job_of[run_id]}
-    told: dict[str, Any] = {"reason": "", "message": "", "log_tail": "", "finished_at": now}
-    _move(Run.objects.filter(pk__in=ids), RunState.RUNNING, RunState.SUCCEEDED, now, job_of=job_of, **told)
+    told = {"reason": "", "message": "", "log_tail": "", "finished_at": now}
+    _enter(ids, RunState.RUNNING, RunState.SUCCEEDED, told, job_of, now)
     _make_ready(Run.objects.filter(depends_on__in=ids), now)
     return ids
 
@@ -269,42 +270,33 @@ def _move(
     job_of: Mapping[int, int] | None = None,
     **values: Any,
 ) -> int:
-    """The guarded update, and the events of the runs that it moved.
-
-    `job_of` names the job that ended each run; a run that starts is told by its fencing token.
-    """
+    """The guarded update, and the events of the runs that it moved, each with the job by whose word it moved."""
     if entering not in ALLOWED[leaving]:
         raise ValueError(f"A run cannot go from {leaving} to {entering}; see experiments.states.ALLOWED.")
     with transaction.atomic(savepoint=False):  # nothing of what it belongs to stays without it
         ids = list(runs.filter(state=leaving).select_for_update().values_list("pk", flat=True))
-        moved = Run.objects.filter(pk__in=ids, state=leaving).update(state=entering, **values)
-        jobs = job_of if job_of is not None else _tokens(ids, values.get("fencing_token"))
-        _record(ids, entering, values, jobs, now)
-    return moved
+        return _enter(ids, leaving, entering, values, job_of or {}, now)
 
 
-def _record(
-    run_ids: list[int],
-    state: RunState,
+def _enter(
+    locked: Collection[int],
+    leaving: RunState,
+    entering: RunState,
     values: Mapping[str, Any],
-    jobs: Mapping[int, int | None],
+    job_of: Mapping[int, int],
     now: datetime,
-) -> None:
+) -> int:
+    """Move runs that are locked, and record it."""
+    moved = Run.objects.filter(pk__in=locked, state=leaving).update(state=entering, **values)
     RunEvent.objects.bulk_create(
         RunEvent(
             run_id=run_id,
             at=now,
-            state=state,
+            state=entering,
             reason=values.get("reason", ""),
             message=values.get("message", ""),
-            job_id=jobs.get(run_id),
+            job_id=job_of.get(run_id),
         )
-        for run_id in run_ids
+        for run_id in locked
     )
-
-
-def _tokens(run_ids: list[int], token: int | Subquery | None) -> dict[int, int | None]:
-    """The job that each run was moved under."""
-    if not isinstance(token, Subquery):
-        return dict.fromkeys(run_ids, token)
-    return dict(Run.objects.filter(pk__in=run_ids).values_list("pk", "fencing_token"))
+    return moved

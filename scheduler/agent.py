@@ -187,7 +187,7 @@ class Agent(threading.Thread):
 
     def _settle(self, now: datetime) -> None:
         running = Job.objects.filter(node=self._node, state=JobState.RUNNING, launches__run__kind="evaluate")
-        for job in running.select_related("experiment", "node").distinct():
+        for job in running.with_their_place().distinct():
             watching.settle(job=job, now=now)
 
     def _keep_session(self, now: datetime) -> None:

@@ -90,7 +90,7 @@ def _apply(batch: Sequence[Placement], now: datetime, claiming_node_id: int | No
     _take_devices(fresh, ledger)
     jobs = _create_jobs(fresh, ledger, now, claiming_node_id)
     _carry(fresh, jobs, ledger)
-    _start(fresh, now)
+    _start(fresh, jobs, now)
     return jobs
 
 
@@ -192,15 +192,16 @@ def _carry(fresh: Sequence[Placement], jobs: Sequence[Job], ledger: Ledger) -> N
     )
 
 
-def _start(fresh: Sequence[Placement], now: datetime) -> None:
+def _start(fresh: Sequence[Placement], jobs: Sequence[Job], now: datetime) -> None:
     """Each run under the token of the job that carries it."""
-    run_ids = [run_id for placement in fresh for run_id in placement.item.run_ids]
+    pairs = zip(fresh, jobs, strict=True)
+    job_of = {run_id: job.pk for placement, job in pairs for run_id in placement.item.run_ids}
     carrying = Launch.objects.filter(run=OuterRef("pk"), is_open=True)
     started = lifecycle.start(
-        run_ids=run_ids,
-        job_id=Subquery(carrying.values("job_id")[:1]),
+        job_of=job_of,
+        token=Subquery(carrying.values("job_id")[:1]),
         directory=Subquery(carrying.values("job__directory")[:1]),
         now=now,
     )
-    if started != len(run_ids):
+    if started != len(job_of):
         raise Stale("a run of it is not queued any more")

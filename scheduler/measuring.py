@@ -68,7 +68,11 @@ def gather(
 
 
 def _runs(run_ids: Collection[int]) -> dict[int, Run]:
-    return Run.every.select_related("cell__base_model").in_bulk(run_ids) if run_ids else {}
+    return (
+        Run.every.select_related("cell__base_model").defer("cell__planned").in_bulk(run_ids)
+        if run_ids
+        else {}
+    )
 
 
 def _places(jobs: Sequence[Job], placed: Sequence[PlacedJob]) -> dict[int, Place]:

@@ -198,8 +198,17 @@ class HostReading(models.Model):
         return f"{self.node} at {self.at}"
 
 
+class JobQuerySet(models.QuerySet["Job"]):
+    def with_their_place(self) -> "JobQuerySet":
+        """With node and experiment, but not what an experiment's document and plan say, which may be long."""
+        long = ("document", "notes", "questions", "totals")
+        return self.select_related("experiment", "node").defer(*(f"experiment__{name}" for name in long))
+
+
 class Job(models.Model):
     """One launch: one process tree on devices. Its id is the fencing token of the runs it carries."""
+
+    objects = JobQuerySet.as_manager()
 
     node = models.ForeignKey(Node, models.PROTECT, related_name="jobs")
     experiment = models.ForeignKey(Experiment, models.CASCADE, related_name="jobs")

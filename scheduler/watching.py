@@ -41,7 +41,7 @@ def claim(*, node: Node, now: datetime) -> list[Job]:
         return []
     with transaction.atomic():
         locked = placed.order_by("pk").select_for_update(of=("self",))
-        jobs = list(locked.select_related("experiment", "node"))
+        jobs = list(locked.with_their_place())
         Job.objects.filter(pk__in=[job.pk for job in jobs]).update(state=JobState.CLAIMED, claimed_at=now)
     for job in jobs:
         job.state, job.claimed_at = JobState.CLAIMED, now
@@ -73,7 +73,7 @@ def end_all(*, records: Sequence[ExitRecord], now: datetime) -> None:
     A job whose end the database refuses does not keep the others from ending.
     """
     by_job = {record.job_id: record for record in records}
-    jobs = list(Job.objects.filter(pk__in=by_job).select_related("experiment", "node"))
+    jobs = list(Job.objects.filter(pk__in=by_job).with_their_place())
     placed = placed_jobs(jobs)
     by_job |= {
         job.pk: launching.with_left_behind(job, by_job[job.pk])
@@ -127,7 +127,7 @@ def settle(*, job: Job, now: datetime) -> None:
 
 def cancel_requested(*, node: Node, launcher: Launcher, now: datetime) -> None:
     """End the trees of jobs that were asked to end, or that have no live run left; leave runs out of shared engines."""
-    jobs = Job.objects.filter(node=node, state=JobState.RUNNING).select_related("experiment", "node")
+    jobs = Job.objects.filter(node=node, state=JobState.RUNNING).with_their_place()
     for job in jobs.filter(
         launches__is_open=True, launches__run__cancel_requested_at__isnull=False
     ).distinct():
@@ -138,7 +138,7 @@ def cancel_requested(*, node: Node, launcher: Launcher, now: datetime) -> None:
 
 
 def open_jobs(node: Node) -> list[Job]:
-    return list(Job.objects.filter(node=node, state__in=OPEN_JOB_STATES).select_related("experiment", "node"))
+    return list(Job.objects.filter(node=node, state__in=OPEN_JOB_STATES).with_their_place())
 
 
 def _cancel_runs(job: Job, now: datetime) -> None:

@@ -28,7 +28,7 @@ def finish(run: Run, outcome: Outcome, *, job_id: int = 1, **around: bool) -> bo
 
 
 def start(run: Run, *, job_id: int) -> int:
-    return lifecycle.start(run_ids=[run.pk], job_id=job_id, directory="/x", now=NOW)
+    return lifecycle.start(job_of={run.pk: job_id}, token=job_id, directory="/x", now=NOW)
 
 
 def test_approval_queues_every_run_once() -> None:

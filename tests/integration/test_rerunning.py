@@ -124,7 +124,7 @@ def test_a_run_may_fail_again_and_again(tuned: tuple[Run, Run]) -> None:
         rerun(experiment)
         fresh = last(tuned[0])
         assert fresh.attempt == attempt
-        lifecycle.start(run_ids=[fresh.pk], job_id=attempt, directory="/x", now=NOW)
+        lifecycle.start(job_of={fresh.pk: attempt}, token=attempt, directory="/x", now=NOW)
         broken = Outcome(succeeded=False, reason=FinishReason.EXIT_CODE, message="Exit code 1.")
         lifecycle.finish(
             run_id=fresh.pk,
