@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from experiments.models import Experiment
@@ -75,13 +76,18 @@ class Reaper:
 
 def reap(*, now: datetime) -> int:
     """`now` is the database's. How many jobs were taken."""
-    over = Node.objects.filter(session_stops_jobs=True, session_expires_at__lt=now)
+    over = Node.objects.filter(_ran_out(now), session_stops_jobs=True)
     for name in over.filter(session_lost_at__isnull=True).values_list("name", flat=True):
         if over.filter(name=name, session_lost_at__isnull=True).update(session_lost_at=now):
             log.warning("node %s is lost: its session ran out", name)
     return sum(
         _take_from(pk, now) for pk in over.filter(session_lost_at__isnull=False).values_list("pk", flat=True)
     )
+
+
+def _ran_out(now: datetime) -> Q:
+    """By the clock as it was read and as it is: one that was set back between would damn whoever renewed since."""
+    return Q(session_expires_at__lt=now) & Q(session_expires_at__lt=Now())
 
 
 def _control_plane() -> ControlPlane:
@@ -100,7 +106,7 @@ def _waits_until(row: ControlPlane, now: datetime, *, clock_was_set: bool) -> da
 @transaction.atomic
 def _take_from(node_id: int, now: datetime) -> int:
     """Under the node's row, so that an agent that comes back is either before or after it."""
-    still = Node.objects.select_for_update().filter(pk=node_id, session_expires_at__lt=now)
+    still = Node.objects.select_for_update().filter(_ran_out(now), pk=node_id)
     node = still.filter(session_lost_at__isnull=False).first()
     if node is None:
         return 0

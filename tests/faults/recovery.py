@@ -84,7 +84,11 @@ def _looked_at(history: History) -> list[tuple[Recovery | None, Fault]]:
 def _recovery(fault: Fault, history: History) -> Recovery | None:
     assert fault.returned_at is not None
     mark = MARK_OF[fault.component]
-    recovered_at = _first_progress(fault, mark, history.samples)
+    recovered_at = (
+        _end_of_job(fault, history.samples)
+        if mark == "job"
+        else _first_progress(fault, mark, history.samples)
+    )
     if recovered_at is None:
         return None
     since = fault.returned_at
@@ -103,16 +107,16 @@ def _first_progress(fault: Fault, mark: str, samples: Sequence[Sample]) -> float
     assert fault.returned_at is not None
     before: str | None = None
     for sample in samples:
-        seen = _mark(fault, mark, sample)
+        seen = sample.marks.get(mark)
         if sample.at <= fault.returned_at:
             before = seen
-        elif seen is not None and seen != before and not (mark == "job" and seen == "open"):
+        elif seen not in (None, before):
             return sample.at
     return None
 
 
-def _mark(fault: Fault, mark: str, sample: Sample) -> str | None:
-    """A supervisor comes back to nothing: its job has to end."""
-    if mark != "job":
-        return sample.marks.get(mark)
-    return "open" if any(job.id == fault.job for job in sample.open_jobs) else "ended"
+def _end_of_job(fault: Fault, samples: Sequence[Sample]) -> float | None:
+    """A supervisor comes back to nothing: its job has to end, also one that nobody had seen open before."""
+    seen_open = [sample.at for sample in samples if any(job.id == fault.job for job in sample.open_jobs)]
+    last = max([fault.at, *seen_open])
+    return next((sample.at for sample in samples if sample.at > last), None)

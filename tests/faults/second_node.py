@@ -66,12 +66,10 @@ class SecondNode:
         """Also one that an earlier campaign in this folder left."""
         if found := self._found():
             os.kill(found.pid, how)
-            processes.wait_until(lambda: self._reaped(found), 20.0)
-
-    def _reaped(self, found: ProcessId) -> bool:
+            if not processes.wait_until(lambda: not found.is_alive, 20.0):
+                os.kill(found.pid, signal.SIGKILL)
         if self._process is not None:
-            self._process.poll()
-        return not found.is_alive
+            self._process.wait(20.0)
 
     def _found(self) -> ProcessId | None:
         found = processes.read_pid_file(self._pid_file)

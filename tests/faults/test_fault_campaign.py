@@ -28,7 +28,7 @@ def folder() -> Iterator[Path]:
 
 
 def test_a_storm_of_200_faults_loses_and_doubles_nothing(folder: Path) -> None:
-    campaign = Campaign(seed=1, faults=FAULTS, gap_seconds=0.9)
+    campaign = Campaign(seed=1, faults=FAULTS, gap_seconds=0.75)
     campaign.write(folder)
     history, findings = run(campaign, folder)
     assert findings == [], report(history, findings)

@@ -228,6 +228,19 @@ def test_recovery_counts_from_the_return_of_the_component() -> None:
     assert (found.seconds, found.outage_seconds) == (3.0, 5.0)
 
 
+@pytest.mark.parametrize(("open_from", "open_until", "seconds"), [(8, 12, 3.0), (11, 12, 3.0), (99, 99, 1.0)])
+def test_a_killed_supervisor_is_recovered_from_when_its_job_has_ended(
+    open_from: int, open_until: int, seconds: float
+) -> None:
+    job = OpenJob(id=5, node="here", state="RUNNING")
+    samples = tuple(
+        Sample(at=float(at), open_jobs=(job,) if open_from <= at <= open_until else ()) for at in range(60)
+    )
+    killed = Fault(number=1, kind="kill_supervisor", component="supervisor", at=10.0, returned_at=10.0, job=5)
+    [found] = recovery.recoveries(History(faults=(killed,), samples=samples))
+    assert found.seconds == seconds
+
+
 def test_what_another_fault_or_the_observer_kept_back_is_not_counted() -> None:
     kept = Fault(number=2, kind="kill_control", component="control", at=11.0, returned_at=20.0)
     own = killed_node(works_again_at=24.0).faults[0]

@@ -103,6 +103,14 @@ def test_what_may_wait_waits() -> None:
     assert (job.state, only_run().state) == (JobState.RUNNING, RunState.RUNNING)
 
 
+def test_a_clock_that_is_set_back_while_the_reaper_looks_damns_nobody() -> None:
+    job = job_on_a_lost_node()
+    Node.objects.update(session_renewed_at=Now(), session_expires_at=Now() + AGO)
+    assert reaper.reap(now=timezone.now() + timedelta(hours=2)) == 0
+    job.refresh_from_db()
+    assert (job.state, Node.objects.get().session_lost_at) == (JobState.RUNNING, None)
+
+
 def test_nothing_is_taken_from_a_node_that_does_not_stop_its_jobs() -> None:
     job_on_a_lost_node(stops_jobs=False)
     assert reap() == 0
