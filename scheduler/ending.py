@@ -4,13 +4,13 @@ What it locks, it locks in the order of scheduler.applying: experiments, nodes, 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Case, DateTimeField, F, Value, When
+from django.db.models import Case, DateTimeField, F, Field, FloatField, IntegerField, Value, When
 
 from experiments import lifecycle
 from experiments.models import Experiment
@@ -23,6 +23,12 @@ from scheduler.launchers.base import ExitRecord
 from scheduler.models import Device, Job, Launch, Lease, Node
 
 _SUCCEEDED = Outcome(succeeded=True)
+_MEASURES: "Mapping[str, tuple[Field[Any, Any], Callable[[ExitRecord], object]]]" = {
+    "started_at": (DateTimeField(), lambda record: datetime.fromtimestamp(record.started_at, UTC)),
+    "ended_at": (DateTimeField(), lambda record: datetime.fromtimestamp(record.ended_at, UTC)),
+    "peak_rss_mib": (IntegerField(), lambda record: record.peak_rss_mib),
+    "cpu_seconds": (FloatField(), lambda record: record.cpu_seconds),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +41,7 @@ class EndedJob:
     log_tail: str = ""
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def end_jobs(*, ended: Sequence[EndedJob], now: datetime) -> set[int]:
     """End jobs; returns the ids of those that had not ended already.
 
@@ -105,13 +111,13 @@ def _storable(text: str) -> str:
 
 
 def _write_rows(ending: Iterable[EndedJob], now: datetime) -> None:
-    """Jobs that ended alike are one update; when their processes ended is each one's own."""
+    """Jobs that ended alike are one update; what was measured of their processes is each one's own."""
     alike: dict[tuple[tuple[str, object], ...], list[EndedJob]] = defaultdict(list)
     for end in ending:
         alike[tuple(_of_record(end.record).items())].append(end)
     for facts, same in alike.items():
         jobs = Job.objects.filter(pk__in=[end.job.pk for end in same])
-        jobs.update(state=JobState.ENDED, **dict(facts), **_times(same, now))
+        jobs.update(state=JobState.ENDED, **dict(facts), **_measured(same, now))
 
 
 def _of_record(record: ExitRecord | None) -> dict[str, object]:
@@ -122,24 +128,23 @@ def _of_record(record: ExitRecord | None) -> dict[str, object]:
         "exit_code": record.exit_code,
         "exit_signal": record.signal,
         "message": record.message,
-        "peak_rss_mib": record.peak_rss_mib,
-        "cpu_seconds": record.cpu_seconds,
     }
 
 
-def _times(same: Sequence[EndedJob], now: datetime) -> dict[str, Any]:
-    """As the supervisors' records have them, which is before anybody had looked."""
+def _measured(same: Sequence[EndedJob], now: datetime) -> dict[str, Any]:
+    """Times as the supervisors' records have them, which is before anybody had looked."""
     records = {end.job.pk: end.record for end in same if end.record is not None}
     if not records:
         return {"ended_at": now}
-    started = {pk: datetime.fromtimestamp(record.started_at, UTC) for pk, record in records.items()}
-    ended = {pk: datetime.fromtimestamp(record.ended_at, UTC) for pk, record in records.items()}
-    return {"started_at": _each(started), "ended_at": _each(ended)}
+    return {name: _each(records, field, of) for name, (field, of) in _MEASURES.items()}
 
 
-def _each(values: Mapping[int, datetime]) -> Case:
-    whens = [When(pk=pk, then=Value(value)) for pk, value in values.items()]
-    return Case(*whens, output_field=DateTimeField())
+def _each(
+    records: Mapping[int, ExitRecord], field: "Field[Any, Any]", of: Callable[[ExitRecord], object]
+) -> Case:
+    """What its own record says for each job."""
+    whens = [When(pk=pk, then=Value(of(record), output_field=field)) for pk, record in records.items()]
+    return Case(*whens, output_field=field)
 
 
 def release(*, job: Job, record: ExitRecord | None, now: datetime) -> None:
