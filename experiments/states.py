@@ -151,7 +151,7 @@ REASONS: dict[FinishReason, ReasonPolicy] = {
     ),
     FinishReason.STOPPED: ReasonPolicy("labmgr was stopped while it ran.", Again.UNCOUNTED),
     FinishReason.CRASH_LOOP: ReasonPolicy(
-        f"It was lost {MAX_LAUNCHES} times; look at the node before queueing it again."
+        f"It was launched {MAX_LAUNCHES} times and lost the last time, too; look at the node before running it again."
     ),
     FinishReason.DEPENDENCY_FAILED: ReasonPolicy("The run that it builds on did not succeed."),
     FinishReason.CANCELLED_BY_USER: ReasonPolicy("A person cancelled it."),

@@ -7,7 +7,7 @@ and written when it is back.
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from django.db import DatabaseError, connection
@@ -37,6 +37,7 @@ class Agent(threading.Thread):
         self._send = send
         self._stopping = threading.Event()
         self._opened = False
+        self._adopted = False
         self._unsaved: list[ExitRecord] = []
         self._to_launch: list[Job] = []
         self._watched: set[int] = set()  # ids of jobs that it has claimed or adopted, and that have not ended
@@ -56,11 +57,10 @@ class Agent(threading.Thread):
                     "the database is away; the jobs go on, and what ends is written when it is back"
                 )
                 connection.close()
-                self._opened = False  # what was committed, and not answered, is found as after a restart
-                self._stopping.wait(LOOK_EVERY_SECONDS)
+                self._looks_anew()
             except Exception:  # an agent that died would leave its whole node unwatched
                 log.exception("a fault of the agent; it looks again in a moment")
-                self._stopping.wait(LOOK_EVERY_SECONDS)
+                self._looks_anew()
         keeper.stop()
         self._launcher.close()
         connection.close()
@@ -69,6 +69,8 @@ class Agent(threading.Thread):
         """Look once at everything; waits at most so long for a job to end."""
         if not self._opened:
             self._open()
+        if not self._adopted:
+            self._adopt_all()
         self._unsaved += self._launcher.wait(timeout_seconds=0 if self._to_launch else timeout_seconds)
         if self._end():
             self._refill()
@@ -105,15 +107,25 @@ class Agent(threading.Thread):
         return job_id in self._watched
 
     def _open(self) -> None:
-        """A new session of the node, and every job that an earlier agent left."""
+        """A new session of the node."""
         self._node = inventory.record(self._reading)
         self._session.open()
+        self._opened, self._adopted = True, False
+
+    def _adopt_all(self) -> None:
+        """Every open job, of an earlier agent or of this one: what ended is told again, what was claimed is launched."""
+        self._unsaved.clear()
         self._to_launch.clear()
         self._watched.clear()
         for job in watching.open_jobs(self._node):
             self._adopt(job)
         request_tick()
-        self._opened = True
+        self._adopted = True
+
+    def _looks_anew(self) -> None:
+        """In a moment, at all that is there: what was committed and not answered is found as after a restart."""
+        self._adopted = False
+        self._stopping.wait(LOOK_EVERY_SECONDS)
 
     def _adopt(self, job: Job) -> None:
         if job.state == JobState.PLACED:
@@ -132,29 +144,35 @@ class Agent(threading.Thread):
         )
         if job.state == JobState.ENDING:
             self._launcher.cancel(job_id=job.pk)
-        self._send(job)
+        if job.pk not in self._attached:
+            self._send(job)
 
     def _launch(self) -> None:
         self._take(watching.claim(node=self._node, now=timezone.now()))
         while batch := self._to_launch[:BATCH]:
-            watching.launch_all(jobs=batch, launcher=self._launcher, now=timezone.now())
+            launched = watching.launch_all(jobs=batch, launcher=self._launcher, now=timezone.now())
             del self._to_launch[: len(batch)]
+            self._forget(job.pk for job in batch if job.pk not in launched)
 
     def _take(self, claimed: Sequence[Job]) -> None:
         self._to_launch += claimed
         self._watched.update(job.pk for job in claimed)
 
     def _end(self) -> bool:
-        """Whether anything ended."""
-        ended = bool(self._unsaved)
-        while batch := self._unsaved[:BATCH]:
-            watching.end_all(records=batch, now=timezone.now())
-            del self._unsaved[: len(batch)]
-            for record in batch:
-                self._watched.discard(record.job_id)
-                if event := self._attached.get(record.job_id):
-                    event.set()
-        return ended
+        """Whether anything ended. An end that the database refuses is tried again after those that come next."""
+        records, self._unsaved = self._unsaved, []
+        for first in range(0, len(records), BATCH):
+            batch = records[first : first + BATCH]
+            refused = watching.end_all(records=batch, now=timezone.now())
+            self._unsaved += [record for record in batch if record.job_id in refused]
+            self._forget(record.job_id for record in batch if record.job_id not in refused)
+        return len(records) > len(self._unsaved)
+
+    def _forget(self, ended: Iterable[int]) -> None:
+        for job_id in ended:
+            self._watched.discard(job_id)
+            if event := self._attached.get(job_id):
+                event.set()
 
     def _refill(self) -> None:
         """Tick at once for what has just been freed, and claim it: no message, and no other process, is waited for.

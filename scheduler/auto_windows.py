@@ -85,4 +85,8 @@ def _move(experiment: Experiment, window: int, facts: WindowFacts, now: datetime
         window_halved_at=experiment.window_halved_at,
     )
     halved_at = now if facts.ran_out_of_memory else experiment.window_halved_at
-    unmoved.update(max_parallel=window, window_changed_at=now, window_halved_at=halved_at)
+    has_to_be_proven = (
+        facts.ran_out_of_memory or window > experiment.max_parallel
+    )  # not after a loss of devices
+    changed_at = now if has_to_be_proven else experiment.window_changed_at
+    unmoved.update(max_parallel=window, window_changed_at=changed_at, window_halved_at=halved_at)

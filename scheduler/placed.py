@@ -51,7 +51,8 @@ def _carried_by(jobs: Sequence[Job]) -> dict[int, list[CarriedRun]]:
 def _earlier_directories(jobs: Sequence[Job]) -> dict[int, tuple[Path, ...]]:
     """Where earlier jobs of the fine-tunes that these carry may have left whole epochs."""
     carried = Launch.objects.filter(job__in=jobs, is_open=True, run__kind=RunKind.FINETUNE)
-    before = Launch.objects.filter(run__in=carried.values("run"), is_open=False).exclude(job__directory="")
+    before = Launch.objects.filter(run__in=carried.values("run"), is_open=False)
+    before = before.exclude(job__directory="").exclude(job__ending="NOT_LAUNCHED")
     found: dict[int, tuple[Path, ...]] = {}
     for run_id, directory in before.order_by("-job_id").values_list("run_id", "job__directory"):
         found[run_id] = (*found.get(run_id, ()), Path(directory))

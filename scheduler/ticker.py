@@ -52,11 +52,11 @@ class Ticker(threading.Thread):
                 connection.close()
             except Exception:  # without ticks nothing would ever start
                 log.exception("a fault of the tick; the next one is tried in a moment")
-            took = time.monotonic() - began
+            took = time.monotonic() - began if placed else 0.0
             if not placed:
                 self._wake.wait(LOOK_EVERY_SECONDS)
             self._wake.clear()
-            self._stopping.wait(max(PAUSE_SECONDS, PAUSE_OF_PASS * took))
+            self._stopping.wait(min(LOOK_EVERY_SECONDS, max(PAUSE_SECONDS, PAUSE_OF_PASS * took)))
             placed = 0
         connection.close()
 

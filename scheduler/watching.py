@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 
 from experiments.models import Experiment, Run
 from experiments.queries import file_tail
@@ -26,6 +26,7 @@ from scheduler.programs.base import Command, PlacedJob, Surroundings, Verdict, f
 log = logging.getLogger(__name__)
 
 LOG_TAIL_LINES = 40
+_AWAY = (OperationalError, InterfaceError)  # of the database: nothing was refused, and all is tried again
 
 
 def surroundings() -> Surroundings:
@@ -67,10 +68,11 @@ def launch_all(*, jobs: Sequence[Job], launcher: Launcher, now: datetime) -> set
     return set(launched)
 
 
-def end_all(*, records: Sequence[ExitRecord], now: datetime) -> None:
+def end_all(*, records: Sequence[ExitRecord], now: datetime) -> set[int]:
     """Verify what ended jobs left behind, keep what was measured, and end their rows.
 
-    A job whose end the database refuses does not keep the others from ending.
+    Returns the ids of jobs whose end the database refused, which keeps none of the others from ending.
+    Raises OperationalError or InterfaceError if it is away.
     """
     by_job = {record.job_id: record for record in records}
     jobs = list(Job.objects.filter(pk__in=by_job).with_their_place())
@@ -85,8 +87,11 @@ def end_all(*, records: Sequence[ExitRecord], now: datetime) -> None:
     ended = [_ended(j, p, v, by_job[j.pk]) for j, p, v in zip(jobs, placed, verdicts, strict=True)]
     try:
         _end_batch(ended, gathered, now)
+    except _AWAY:
+        raise
     except (DatabaseError, ValueError):
-        _end_one_by_one(ended, gathered, now)
+        return {end.job.pk for end in ended if not _is_ended(end, gathered, now)}
+    return set()
 
 
 @transaction.atomic
@@ -96,17 +101,16 @@ def _end_batch(ended: Sequence[EndedJob], gathered: Gathered, now: datetime) -> 
     gathered.keep(job_ids=[end.job.pk for end in ended], now=now)
 
 
-def _end_one_by_one(ended: Sequence[EndedJob], gathered: Gathered, now: datetime) -> None:
-    """Raises the last refusal once all have been tried."""
-    refused: Exception | None = None
-    for one in ended:
-        try:
-            _end_batch([one], gathered.of(one.outcomes), now)
-        except (DatabaseError, ValueError) as error:
-            log.warning("the end of job %s was refused: %s", one.job.pk, error)
-            refused = error
-    if refused:
-        raise refused
+def _is_ended(end: EndedJob, gathered: Gathered, now: datetime) -> bool:
+    """By itself, after it was refused with others."""
+    try:
+        _end_batch([end], gathered.of(end.outcomes), now)
+    except _AWAY:
+        raise
+    except (DatabaseError, ValueError) as error:
+        log.warning("the end of job %s was refused: %s", end.job.pk, error)
+        return False
+    return True
 
 
 def settle(*, job: Job, now: datetime) -> None:

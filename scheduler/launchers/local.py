@@ -183,7 +183,7 @@ class LocalLauncher:
 
     def _take_ending(self, job_id: int, control_dir: Path) -> None:
         try:
-            self.adopt(job_id=job_id, control_dir=control_dir)
+            self.adopt(job_id=job_id, control_dir=control_dir, was_launched=True)
         except (OSError, LaunchError, records.RecordError):
             logger.exception("Job %s ended, but %s does not tell how: it stays open", job_id, control_dir)
             self._forget(job_id)  # or its pidfd would keep wait() from ever blocking

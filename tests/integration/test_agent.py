@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from scheduler.agent import Agent
 from scheduler.dispatch import paths_of
 from scheduler.inventory import NodeReading
 from scheduler.launchers import process_tree
+from scheduler.launchers.base import LaunchError, LaunchRequest
 from scheduler.launchers.local import LocalLauncher
 from scheduler.launchers.records import read_supervisor
 from scheduler.launchers.simulated import SimulatedLauncher
@@ -158,6 +159,19 @@ def test_a_program_that_is_not_there_fails_with_a_sentence(new_agent: Callable[[
     run.refresh_from_db()
     assert run.reason == FinishReason.LAUNCH_FAILED
     assert "/no/such/program" in run.message
+
+
+def test_nobody_waits_for_a_job_that_could_not_be_launched(
+    new_agent: Callable[[], Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(launcher: LocalLauncher, requests: Sequence[LaunchRequest]) -> dict[int, LaunchError]:
+        return {request.job_id: LaunchError("for this test") for request in requests}
+
+    monkeypatch.setattr(LocalLauncher, "submit_all", refuse)
+    run = queue_command(("true",))
+    agent = new_agent()
+    until(agent, state_is(run, RunState.FAILED))
+    assert not agent.watches(Job.objects.get().pk)
 
 
 def test_a_killed_process_fails_with_its_own_reason(new_agent: Callable[[], Agent]) -> None:

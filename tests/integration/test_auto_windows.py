@@ -89,6 +89,20 @@ def test_it_does_not_grow_while_no_device_idles_nor_beyond_the_devices() -> None
         assert (tick(now), window()) == (0, 2)
 
 
+def test_what_a_lost_device_took_of_it_comes_back_with_the_device() -> None:
+    automatic(runs=8, devices=3)
+    now = grow(3)
+    gone = Device.objects.filter(allocated_mib__gt=0)[:1].get()
+    Device.objects.filter(pk=gone.pk).update(state=Device.State.GONE)
+    tick(now + LATER)
+    assert window() == 2
+    end(open_jobs()[:1], GOOD, now + LATER)  # a place for it, and a device
+    Device.objects.filter(pk=gone.pk).update(state=Device.State.AVAILABLE)
+    tick(now + LATER + timedelta(seconds=1))
+    tick(now + LATER + timedelta(seconds=2))
+    assert window() == 3
+
+
 def test_it_does_not_grow_where_nothing_more_would_start() -> None:
     experiment = automatic(runs=1, devices=4)
     tick(START)

@@ -8,6 +8,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from experiments.models import Run
+from experiments.specs import SimulatedSpec, spec_to_json
 from experiments.states import JobState, RunState
 from scheduler import applying, dispatch, ending, inventory, queue, watching
 from scheduler.agent import Agent
@@ -18,6 +19,8 @@ from tests.factories import NOW, make_cell, make_device, make_experiment, make_n
 from tests.unit.jobs import record
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+SHORT = spec_to_json(SimulatedSpec(duration_seconds=0.01))
 
 
 @pytest.fixture(autouse=True)
@@ -147,9 +150,38 @@ def test_a_job_whose_end_is_refused_does_not_keep_the_others_open(
         return end_jobs(ended=ended, now=now)
 
     monkeypatch.setattr(ending, "end_jobs", refuse_the_second)
-    with pytest.raises(DatabaseError):
-        watching.end_all(records=[record(job_id=job.pk) for job in placed], now=NOW)
+    refused = watching.end_all(records=[record(job_id=job.pk) for job in placed], now=NOW)
+    assert refused == {placed[1].pk}
     assert Job.objects.filter(state=JobState.ENDED).count() == 2
+
+
+def test_an_end_that_is_refused_again_and_again_holds_up_nothing_else_on_its_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading = inventory.read_simulated(name="sim", text="2x1GiB")
+    agent = Agent(reading=reading, launcher=SimulatedLauncher(), send=lambda job: None)
+    agent.step(timeout_seconds=0)
+    cell = make_cell(experiment=make_experiment(approved=True, max_parallel=9))
+    runs = [make_run(cell=cell, state=RunState.QUEUED, spec=SHORT) for _ in range(6)]
+    end_jobs = ending.end_jobs
+
+    def refuse_the_first(*, ended: Any, now: Any) -> Any:
+        if any(runs[0].pk in each.outcomes for each in ended):
+            raise DatabaseError("for this test")
+        return end_jobs(ended=ended, now=now)
+
+    monkeypatch.setattr(ending, "end_jobs", refuse_the_first)
+    dispatch.tick(now=timezone.now(), send=lambda job: None)
+    for _ in range(100):
+        agent.step(timeout_seconds=0.05)
+        if Run.objects.filter(state=RunState.SUCCEEDED).count() == 5:
+            break
+    states = list(Run.objects.order_by("pk").values_list("state", flat=True))
+    assert states == [RunState.RUNNING, *[RunState.SUCCEEDED] * 5]
+    assert Node.objects.get().session_epoch == 1
+    monkeypatch.setattr(ending, "end_jobs", end_jobs)
+    agent.step(timeout_seconds=0.05)
+    assert Run.objects.get(pk=runs[0].pk).state == RunState.SUCCEEDED
 
 
 def test_an_agent_that_dies_between_launching_and_writing_it_down_loses_no_job(

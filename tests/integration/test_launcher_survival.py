@@ -117,6 +117,17 @@ def test_the_strays_of_a_killed_supervisor_are_killed(
     assert records.read_exit(request.control_dir) == record
 
 
+def test_a_job_whose_control_folder_is_deleted_while_it_is_watched_is_lost(
+    launcher: LocalLauncher, make: MakeRequest, fifo: Path
+) -> None:
+    request = make("sh", "-c", f"echo > {fifo}; sleep 0.2")
+    launcher.submit(request)
+    fifo.read_text()
+    shutil.rmtree(request.control_dir)
+    assert ending(launcher).ending is Ending.SUPERVISOR_LOST
+    assert launcher.wait(timeout_seconds=0) == []
+
+
 def test_strays_without_their_environment_are_found_by_their_session(
     launcher: LocalLauncher, make: MakeRequest, fifo: Path
 ) -> None:
