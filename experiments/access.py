@@ -1,10 +1,38 @@
-"""Who may touch whose experiments; admin and API go through here."""
+"""Who may touch whose experiments; admin and API go through here.
+
+`user` is None at the machine's own shell, whose operator may do everything.
+"""
 
 from django.contrib.auth.models import AbstractUser
+from django.core.exceptions import PermissionDenied
 
 from experiments.models import Experiment
 
+OPERATOR = "the operator"  # at the machine's own shell
+
 
 def may_control(experiment: Experiment, user: AbstractUser | None) -> bool:
-    """The owner, who holds `control_any_run`, and the operator at the machine's own shell (None)."""
-    return user is None or experiment.created_by_id == user.pk or user.has_perm("experiments.control_any_run")
+    """The owner, who holds `control_any_run`, and the operator (None)."""
+    return may_control_all(user) or bool(user and experiment.created_by_id == user.pk)
+
+
+def may_control_all(user: AbstractUser | None) -> bool:
+    return user is None or user.has_perm("experiments.control_any_run")
+
+
+def named(user: AbstractUser | None) -> str:
+    return user.get_username() if user else OPERATOR
+
+
+def require_control(experiment: Experiment, user: AbstractUser | None) -> None:
+    """Raises PermissionDenied."""
+    if not may_control(experiment, user):
+        raise PermissionDenied(
+            f"{experiment.name!r} belongs to somebody else; experiments.control_any_run is needed."
+        )
+
+
+def require_control_of_all(user: AbstractUser | None) -> None:
+    """Raises PermissionDenied."""
+    if not may_control_all(user):
+        raise PermissionDenied("This concerns everybody's runs; experiments.control_any_run is needed.")

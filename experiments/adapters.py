@@ -5,6 +5,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from experiments import kept
 from experiments.documents import Problem
 from experiments.layout import Adapter
 from experiments.models import Run
@@ -12,7 +13,6 @@ from experiments.specs import FinetuneSpec
 from experiments.states import RunKind, RunState
 from experiments.verification import VerificationError, resolve_under
 
-FILES = ("adapter_config.json", "adapter_model.safetensors")
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_RANK = 65_536
 
@@ -28,7 +28,9 @@ class AdapterNotFound(Exception):
 def find_adapter(named: str) -> Adapter:
     """An adapter by the name or id of the fine-tune that made it, or by its folder. Raises AdapterNotFound."""
     folder = _of_run(named) or _under_roots(named)
-    missing = [name for name in FILES if not (folder / name).is_file() or (folder / name).is_symlink()]
+    missing = [
+        name for name in kept.ADAPTER_FILES if not (folder / name).is_file() or (folder / name).is_symlink()
+    ]
     if missing:
         raise _refused(
             f"{folder} lacks {', '.join(missing)}.", "Name a folder in PEFT's layout, without links."
@@ -45,13 +47,14 @@ def _of_run(named: str) -> Path | None:
         raise _refused(
             f"Run {named!r} is a full fine-tune and made no adapter.", "Name one that made an adapter."
         )
-    return Path(run.directory) / "output" / f"epoch_{_kept_epoch(Path(run.directory), spec)}"
+    return kept.result_directory(Path(run.directory), epochs=spec.epochs)
 
 
 def _run_named(named: str) -> Run | None:
-    runs = Run.objects.filter(kind=RunKind.FINETUNE, state=RunState.SUCCEEDED).exclude(directory="")
+    attempts = Run.every.filter(kind=RunKind.FINETUNE, state=RunState.SUCCEEDED).exclude(directory="")
     if named.isdigit() and len(named) < 19:
-        return runs.filter(pk=int(named)).first()
+        return attempts.filter(pk=int(named)).first()
+    runs = attempts.current()
     experiment, _, name = named.partition("/")
     found = list(runs.filter(name=named)[:2]) or list(
         runs.filter(cell__experiment__name=experiment, name=name)[:2]
@@ -61,15 +64,6 @@ def _run_named(named: str) -> Run | None:
             f"Several experiments have a fine-tune {named!r}.", f"Name it EXPERIMENT/{named}, or by its id."
         )
     return next(iter(found), None)
-
-
-def _kept_epoch(directory: Path, spec: FinetuneSpec) -> int:
-    """What the run kept last; see FinetuneSpec.keep."""
-    try:
-        kept = json.loads((directory / "output" / "kept.json").read_text())
-        return int(kept["epoch"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return spec.epochs - 1
 
 
 def _under_roots(named: str) -> Path:

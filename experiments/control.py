@@ -12,11 +12,10 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
 from experiments import catalogue, documents, lifecycle, planning, questions
+from experiments.access import named, require_control
 from experiments.lifecycle import NotADraft
 from experiments.models import Dataset, Experiment, PlanEntry, Proposal, Run
 from experiments.models.runs import RunQuerySet
-
-OPERATOR = "the operator"
 
 
 class NotFinished(Exception):
@@ -84,14 +83,14 @@ def decline(*, proposal: Proposal, user: AbstractUser | None, now: datetime) -> 
 
 def cancel_experiment(*, experiment: Experiment, user: AbstractUser | None, now: datetime) -> int:
     """Cancel every run of it that has not ended, and return how many those were; running ones end within their grace."""
-    _require_control(experiment, user)
+    require_control(experiment, user)
     return _cancel(Run.objects.filter(cell__experiment=experiment), user, now)
 
 
 def cancel_run(*, run: Run, user: AbstractUser | None, now: datetime) -> int:
     """1, or 0 where it had ended before."""
-    _require_control(run.cell.experiment, user)
-    return _cancel(Run.objects.filter(pk=run.pk), user, now)
+    require_control(run.cell.experiment, user)
+    return _cancel(Run.every.filter(pk=run.pk), user, now)
 
 
 @transaction.atomic
@@ -107,7 +106,7 @@ def forget(*, experiment: Experiment) -> None:
 
 def _cancel(runs: RunQuerySet, user: AbstractUser | None, now: datetime) -> int:
     unfinished = list(runs.unfinished())
-    lifecycle.request_cancel(runs=unfinished, by=_named(user), now=now)
+    lifecycle.request_cancel(runs=unfinished, by=named(user), now=now)
     return len(unfinished)
 
 
@@ -119,7 +118,7 @@ def _answered(
         raise Unanswered(experiment, left)
     if not answers:
         return experiment
-    _require_control(experiment, user)
+    require_control(experiment, user)
     data = questions.answered(experiment.document, answers)
     said = ", ".join(f"{key} = {value}" for key, value in answers.items())
     plan = planning.plan(data=data, user=user, now=now)
@@ -130,7 +129,7 @@ def _answered(
 
 def _decidable(proposal: Proposal, user: AbstractUser | None) -> Experiment:
     experiment = proposal.experiment
-    _require_control(experiment, user)
+    require_control(experiment, user)
     if not experiment.is_draft:
         raise NotADraft(f"Experiment {experiment.name!r} is approved already; its plan does not change.")
     return experiment
@@ -138,7 +137,7 @@ def _decidable(proposal: Proposal, user: AbstractUser | None) -> Experiment:
 
 def _decide(proposal: Proposal, state: Proposal.State, user: AbstractUser | None, now: datetime) -> None:
     decided = Proposal.objects.filter(pk=proposal.pk, state=Proposal.State.OPEN).update(
-        state=state, decided_by=_named(user), decided_at=now
+        state=state, decided_by=named(user), decided_at=now
     )
     if not decided:
         raise AlreadyDecided(f"{proposal.title!r} was decided already.")
@@ -147,15 +146,3 @@ def _decide(proposal: Proposal, state: Proposal.State, user: AbstractUser | None
 
 def _decided(experiment: Experiment, text: str, user: AbstractUser | None, now: datetime) -> None:
     planning.record(experiment=experiment, kind=PlanEntry.Kind.DECIDED, text=text, user=user, now=now)
-
-
-def _require_control(experiment: Experiment, user: AbstractUser | None) -> None:
-    if user is None or experiment.created_by_id == user.pk or user.has_perm("experiments.control_any_run"):
-        return
-    raise PermissionDenied(
-        f"{experiment.name!r} belongs to somebody else; experiments.control_any_run is needed."
-    )
-
-
-def _named(user: AbstractUser | None) -> str:
-    return user.get_username() if user else OPERATOR

@@ -71,8 +71,15 @@ class Turn:
 class Schedule(Protocol):
     def fleet(self) -> Fleet: ...
 
-    def turns(self, *, runs: Sequence[AskedRun], max_parallel: int, now: datetime) -> Sequence[Turn]:
-        """When these runs would have their turn, if they were queued now behind what is queued already."""
+    def turns(self, *, runs: Sequence[AskedRun], max_parallel: int | None, now: datetime) -> Sequence[Turn]:
+        """When these runs would have their turn, if they were queued now behind what is queued already.
+
+        Automatic windows (None) are taken to hold nothing back, as if they had grown already.
+        """
+        ...
+
+    def request_tick(self) -> None:
+        """Look at the queue again, once this transaction is committed: more may start now."""
         ...
 
 

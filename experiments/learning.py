@@ -38,7 +38,7 @@ def compare_finished(*, now: datetime) -> int:
         run=OuterRef("pk"), metric=Metric.JOB_SECONDS, is_complete=True, is_bound=False
     )
     left = Estimate.objects.filter(run=OuterRef("pk"), metric=SECONDS, compared_at=None, value__isnull=False)
-    succeeded = Run.objects.filter(state=RunState.SUCCEEDED, harvested_at__isnull=False)
+    succeeded = Run.every.filter(state=RunState.SUCCEEDED, harvested_at__isnull=False)
     runs = succeeded.filter(Exists(measured), Exists(left))[:MOST_COMPARED]
     for run in runs:
         calibration.compare(run=run, now=now)

@@ -5,19 +5,20 @@ speak for it (the fencing token). Zero rows means that somebody else was first, 
 returns False, or leaves the run out of what it returns.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AbstractUser
 from django.db import transaction
-from django.db.models import F, Subquery
+from django.db.models import F, OuterRef, Q, Subquery
 
 from experiments.models import Experiment, Run, RunEvent
 from experiments.models.runs import RunQuerySet
+from experiments.retries import Circumstances, Launched, Retry, retry
 from experiments.specs import Outcome
-from experiments.states import ALLOWED, MAX_LAUNCHES, REASONS, FinishReason, RunState, turn_of
+from experiments.states import ALLOWED, REASONS, TERMINAL, Again, FinishReason, RunKind, RunState, turn_of
 
 
 class NotADraft(Exception):
@@ -43,28 +44,46 @@ def queue(*, run_ids: Iterable[int], now: datetime) -> int:
     """PLANNED -> QUEUED for runs that join an experiment which goes on already; returns how many."""
     approved = Run.objects.filter(pk__in=list(run_ids), cell__experiment__approved_at__isnull=False)
     runs = Run.objects.filter(pk__in=list(approved.values_list("pk", flat=True)))  # locks no experiment
-    _make_ready(runs.filter(depends_on__isnull=True), now)
+    _make_ready(runs.filter(Q(depends_on__isnull=True) | Q(depends_on__state=RunState.SUCCEEDED)), now)
     return _move(runs, RunState.PLANNED, RunState.QUEUED, now, queued_at=now)
+
+
+@transaction.atomic
+def supersede(*, run_ids: Collection[int]) -> int:
+    """Let the next attempts, which are there, take the place of runs that have ended; returns how many.
+
+    What waits for one of them waits for its next attempt from then on.
+    """
+    following = Run.every.filter(
+        cell=OuterRef("cell"), name=OuterRef("name"), attempt=OuterRef("attempt") + 1
+    ).values("pk")
+    ended = Run.objects.filter(pk__in=run_ids, state__in=TERMINAL)
+    superseded = ended.update(superseded_by=Subquery(following))
+    waiting = Run.objects.filter(depends_on__in=run_ids, state__in=[RunState.PLANNED, RunState.QUEUED])
+    instead = Run.every.filter(pk=OuterRef("depends_on")).values("superseded_by")
+    waiting.update(depends_on=Subquery(instead), ready_at=None, turn_at=None)
+    return superseded
 
 
 def start(
     *,
-    run_ids: Iterable[int],
-    job_id: int | Subquery,
+    job_of: Mapping[int, int],
+    token: int | Subquery,
     directory: str | Subquery,
     now: datetime,
 ) -> int:
-    """QUEUED -> RUNNING under the fencing token of a job; returns how many runs it moved.
+    """QUEUED -> RUNNING, each run under the fencing token of its job (run id -> job id); returns how many it moved.
 
-    For runs of several jobs, a subquery finds the job and the directory of each.
+    For runs of several jobs, `token` and `directory` are subqueries that find those of each.
     """
-    runs = Run.objects.filter(pk__in=list(run_ids), cancel_requested_at__isnull=True)
+    runs = Run.objects.filter(pk__in=job_of, cancel_requested_at__isnull=True)
     return _move(
         runs,
         RunState.QUEUED,
         RunState.RUNNING,
         now,
-        fencing_token=job_id,
+        job_of=job_of,
+        fencing_token=token,
         directory=directory,
         launches_count=F("launches_count") + 1,
         started_at=now,
@@ -73,36 +92,33 @@ def start(
     )
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def succeed(*, job_of: Mapping[int, int], now: datetime) -> set[int]:
     """End runs that succeeded, each as its job (run id -> job id) verified it; returns those that it ended."""
     running = Run.objects.filter(pk__in=job_of, state=RunState.RUNNING).select_for_update()
     tokens = running.values_list("pk", "fencing_token")
     ids = {run_id for run_id, token in tokens if token == job_of[run_id]}
-    told: dict[str, Any] = {"reason": "", "message": "", "log_tail": "", "finished_at": now}
-    _move(Run.objects.filter(pk__in=ids), RunState.RUNNING, RunState.SUCCEEDED, now, job_of=job_of, **told)
+    told = {"reason": "", "message": "", "log_tail": "", "finished_at": now}
+    _enter(ids, RunState.RUNNING, RunState.SUCCEEDED, told, job_of, now)
     _make_ready(Run.objects.filter(depends_on__in=ids), now)
     return ids
 
 
 @transaction.atomic
 def finish(
-    *, run_id: int, job_id: int, outcome: Outcome, log_tail: str, node_name: str, now: datetime
+    *, run_id: int, job_id: int, outcome: Outcome, log_tail: str, around: Circumstances, now: datetime
 ) -> bool:
-    """End a running run as its job's verification found it; a stale job changes nothing.
-
-    A run that was lost for a reason whose policy says so is queued again, at most MAX_LAUNCHES launches in all.
-    """
+    """End a running run as its job's verification found it, or queue it again; a stale job changes nothing."""
     if outcome.succeeded:
         return _end(run_id, job_id, RunState.SUCCEEDED, outcome, "", now)
     reason = FinishReason(outcome.reason)
     if reason is FinishReason.CANCELLED_BY_USER:
         return _end(run_id, job_id, RunState.CANCELLED, _cancelled(run_id, outcome), log_tail, now)
-    if not REASONS[reason].launch_again:
-        return _end(run_id, job_id, RunState.FAILED, outcome, log_tail, now)
-    if _requeue(run_id, job_id, outcome, node_name, now):
-        return True
-    return _end(run_id, job_id, RunState.FAILED, _crash_loop(outcome), log_tail, now)
+    if again := _retry(run_id, job_id, reason, around):
+        return _requeue(run_id, job_id, outcome, again, now)
+    if _is_lost_too_often(run_id, reason):
+        outcome = _crash_loop(outcome)
+    return _end(run_id, job_id, RunState.FAILED, outcome, log_tail, now)
 
 
 @transaction.atomic
@@ -178,23 +194,43 @@ def _make_ready(runs: RunQuerySet, now: datetime) -> None:
         )
 
 
-def _requeue(run_id: int, job_id: int, outcome: Outcome, node_name: str, now: datetime) -> bool:
-    counts = REASONS[FinishReason(outcome.reason)].counts_as_launch
-    runs = Run.objects.filter(pk=run_id, fencing_token=job_id, cancel_requested_at__isnull=True)
+def _retry(run_id: int, job_id: int, reason: FinishReason, around: Circumstances) -> Retry | None:
+    """Under the run's lock, so that a request to cancel it is either before or after."""
+    if REASONS[reason].again is Again.NEVER:
+        return None
+    run = Run.objects.select_for_update().filter(pk=run_id, fencing_token=job_id).first()
+    if run is None or run.cancel_requested_at:
+        return None
+    before = run.events.filter(state=RunState.QUEUED, reason=reason, at__gte=run.queued_at or run.started_at)
+    launched = Launched(
+        launches_count=run.launches_count,
+        again_before=before.count(),
+        device_memory_mib=run.device_memory_mib,
+        engine_crashes_count=run.engine_crashes_count,
+        has_epochs=run.kind == RunKind.FINETUNE and run.spec.get("epochs", 1) > 1,
+    )
+    return retry(reason=reason, run=launched, around=around)
+
+
+def _requeue(run_id: int, job_id: int, outcome: Outcome, again: Retry, now: datetime) -> bool:
     moved = _move(
-        runs.filter(launches_count__lt=MAX_LAUNCHES) if counts else runs,
+        Run.objects.filter(pk=run_id, fencing_token=job_id),
         RunState.RUNNING,
         RunState.QUEUED,
         now,
         job_of={run_id: job_id},
         reason=outcome.reason,
-        message=outcome.message,
-        avoided_node=node_name if counts else "",
-        launches_count=F("launches_count") - (0 if counts else 1),
+        message=f"{outcome.message.rstrip('.')}. {again.told}",
         fencing_token=None,
         started_at=None,
+        **again.changes,
     )
     return bool(moved)
+
+
+def _is_lost_too_often(run_id: int, reason: FinishReason) -> bool:
+    runs = Run.objects.filter(pk=run_id, cancel_requested_at__isnull=True)
+    return REASONS[reason].again is Again.AFTER_A_LOSS and runs.exists()
 
 
 def _cancelled(run_id: int, outcome: Outcome) -> Outcome:
@@ -234,42 +270,33 @@ def _move(
     job_of: Mapping[int, int] | None = None,
     **values: Any,
 ) -> int:
-    """The guarded update, and the events of the runs that it moved.
-
-    `job_of` names the job that ended each run; a run that starts is told by its fencing token.
-    """
+    """The guarded update, and the events of the runs that it moved, each with the job by whose word it moved."""
     if entering not in ALLOWED[leaving]:
         raise ValueError(f"A run cannot go from {leaving} to {entering}; see experiments.states.ALLOWED.")
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):  # nothing of what it belongs to stays without it
         ids = list(runs.filter(state=leaving).select_for_update().values_list("pk", flat=True))
-        moved = Run.objects.filter(pk__in=ids, state=leaving).update(state=entering, **values)
-        jobs = job_of if job_of is not None else _tokens(ids, values.get("fencing_token"))
-        _record(ids, entering, values, jobs, now)
-    return moved
+        return _enter(ids, leaving, entering, values, job_of or {}, now)
 
 
-def _record(
-    run_ids: list[int],
-    state: RunState,
+def _enter(
+    locked: Collection[int],
+    leaving: RunState,
+    entering: RunState,
     values: Mapping[str, Any],
-    jobs: Mapping[int, int | None],
+    job_of: Mapping[int, int],
     now: datetime,
-) -> None:
+) -> int:
+    """Move runs that are locked, and record it."""
+    moved = Run.objects.filter(pk__in=locked, state=leaving).update(state=entering, **values)
     RunEvent.objects.bulk_create(
         RunEvent(
             run_id=run_id,
             at=now,
-            state=state,
+            state=entering,
             reason=values.get("reason", ""),
             message=values.get("message", ""),
-            job_id=jobs.get(run_id),
+            job_id=job_of.get(run_id),
         )
-        for run_id in run_ids
+        for run_id in locked
     )
-
-
-def _tokens(run_ids: list[int], token: int | Subquery | None) -> dict[int, int | None]:
-    """The job that each run was moved under."""
-    if not isinstance(token, Subquery):
-        return dict.fromkeys(run_ids, token)
-    return dict(Run.objects.filter(pk__in=run_ids).values_list("pk", "fencing_token"))
+    return moved

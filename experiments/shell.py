@@ -22,7 +22,7 @@ def experiment_named(name: str) -> Experiment:
 
 def run_named(name: str) -> Run:
     """A run by its id, its name, or `experiment/name` where several experiments have it. Raises CommandError."""
-    found = Run.objects.filter(pk=int(name)) if name.isdigit() else _runs_called(name)
+    found = Run.every.filter(pk=int(name)) if name.isdigit() else _runs_called(name)
     runs = list(found.select_related("cell__experiment")[:2])
     if not runs:
         raise CommandError(f"There is no run {name!r}. See `status` for the runs of an experiment.")

@@ -186,3 +186,4 @@ class Outcome:
     succeeded: bool
     reason: str = ""
     message: str = ""
+    was_active: bool = True  # when an engine that it shared broke down; False: it waited for its turn

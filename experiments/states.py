@@ -4,7 +4,7 @@
     PLANNED, QUEUED -> CANCELLED, and SUCCEEDED | FAILED when it ran elsewhere and its results are taken back.
     RUNNING -> QUEUED only when the reason's policy says so.
 
-Few states, many reasons: every reason carries its sentence and whether the run is launched again.
+Few states, many reasons: every reason carries its sentence and when the run is launched again.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 MAX_LAUNCHES = 3
+ALONE_AFTER = 2  # engines that broke down on a run, before it has one for itself
 AGEING = timedelta(hours=1)  # of waiting that a point of priority is worth
 
 
@@ -81,20 +82,39 @@ class FinishReason(StrEnum):
     CANCELLED_BY_USER = "CANCELLED_BY_USER"
 
 
+class Again(StrEnum):
+    """When a run that ended for a reason is launched again; the rules are in experiments.retries."""
+
+    NEVER = "NEVER"
+    AFTER_A_LOSS = (
+        "AFTER_A_LOSS"  # on another node where there is one, until it was launched MAX_LAUNCHES times
+    )
+    UNCOUNTED = "UNCOUNTED"  # as often as it happens
+    ELSEWHERE = "ELSEWHERE"  # once, if another node could ever hold it
+    WITH_WHOLE_DEVICES = "WITH_WHOLE_DEVICES"  # once, if it held a share of a device
+    APART = "APART"  # if it shared its engine; alone after ALONE_AFTER of them
+
+
 @dataclass(frozen=True)
 class ReasonPolicy:
     sentence: str
-    launch_again: bool = False
-    counts_as_launch: bool = True  # towards MAX_LAUNCHES
+    again: Again = Again.NEVER
+
+    @property
+    def counts_as_launch(self) -> bool:
+        """Towards MAX_LAUNCHES."""
+        return self.again not in (Again.UNCOUNTED, Again.APART)
 
 
 REASONS: dict[FinishReason, ReasonPolicy] = {
     FinishReason.TIMED_OUT: ReasonPolicy(
         "It ran past its time limit and was ended; raise limits.timeout_seconds."
     ),
-    FinishReason.OUT_OF_MEMORY: ReasonPolicy("It ran out of memory; lower batch_size or max_seq_len."),
+    FinishReason.OUT_OF_MEMORY: ReasonPolicy(
+        "It ran out of memory; lower batch_size or max_seq_len.", Again.WITH_WHOLE_DEVICES
+    ),
     FinishReason.KILLED: ReasonPolicy(
-        "It was killed by a signal that labmgr did not send; see the machine's log."
+        "It was killed by a signal that labmgr did not send; see the machine's log.", Again.APART
     ),
     FinishReason.EXIT_CODE: ReasonPolicy(
         "Its program ended with an error; the last lines of its log say which."
@@ -114,22 +134,22 @@ REASONS: dict[FinishReason, ReasonPolicy] = {
         "The adapter could not be loaded; look at the fine-tune that made it."
     ),
     FinishReason.ENGINE_FAILED: ReasonPolicy(
-        "The inference engine did not start or broke down; see its log."
+        "The inference engine did not start or broke down; see its log.", Again.APART
     ),
     FinishReason.LAUNCH_FAILED: ReasonPolicy(
-        "Its program could not be started; check the ML environment and the command."
+        "Its program could not be started; check the ML environment and the command.", Again.ELSEWHERE
     ),
     FinishReason.SUPERVISOR_LOST: ReasonPolicy(
-        "Its supervisor disappeared; what was left of it was ended.", True
+        "Its supervisor disappeared; what was left of it was ended.", Again.AFTER_A_LOSS
     ),
-    FinishReason.NODE_LOST: ReasonPolicy("Its node was lost.", True),
+    FinishReason.NODE_LOST: ReasonPolicy("Its node was lost.", Again.AFTER_A_LOSS),
     FinishReason.DEVICE_TAKEN: ReasonPolicy(
-        "Somebody else's program took its device before it was launched; it is queued again.", True, False
+        "Somebody else's program took its device before it was launched.", Again.UNCOUNTED
     ),
     FinishReason.DEVICE_FAILED: ReasonPolicy(
-        "Its device failed before it was launched, and was drained; it is queued again.", True, False
+        "Its device failed before it was launched, and was drained.", Again.UNCOUNTED
     ),
-    FinishReason.STOPPED: ReasonPolicy("labmgr was stopped while it ran; it is queued again.", True, False),
+    FinishReason.STOPPED: ReasonPolicy("labmgr was stopped while it ran.", Again.UNCOUNTED),
     FinishReason.CRASH_LOOP: ReasonPolicy(
         f"It was lost {MAX_LAUNCHES} times; look at the node before queueing it again."
     ),

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import prefetch_related_objects
+
 from experiments.models import Cell, Experiment, Run
 from experiments.specs import EvaluateSpec
 from experiments.states import RunKind, RunState
@@ -43,9 +45,11 @@ class Summary:
         return {"experiment": self.experiment, "runs": [_row_json(row) for row in self.rows]}
 
 
-def summarise(experiment: Experiment) -> Summary:
-    cells = experiment.cells.prefetch_related("runs__observations", "runs__launches")
-    rows = tuple(_row(cell) for cell in cells)
+def summarise(experiment: Experiment, *, cells: Iterable[Cell] | None = None) -> Summary:
+    """Of the experiment's cells, or of some of them where the others are not wanted."""
+    wanted = list(experiment.cells.all() if cells is None else cells)
+    prefetch_related_objects(wanted, "runs__observations", "runs__launches")
+    rows = tuple(_row(cell) for cell in wanted)
     scorers = tuple(dict.fromkeys(metric for row in rows for metric in row.metrics))
     return Summary(experiment.name, experiment.question, scorers, rows)
 

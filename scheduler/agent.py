@@ -7,7 +7,7 @@ and written when it is back.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from django.db import DatabaseError, connection
@@ -39,6 +39,7 @@ class Agent(threading.Thread):
         self._opened = False
         self._unsaved: list[ExitRecord] = []
         self._to_launch: list[Job] = []
+        self._watched: set[int] = set()  # ids of jobs that it has claimed or adopted, and that have not ended
         self._attached: dict[int, threading.Event] = {}
         self._inspect_at = 0.0  # monotonic
         self._session = Session(node_name=reading.name)
@@ -55,6 +56,7 @@ class Agent(threading.Thread):
                     "the database is away; the jobs go on, and what ends is written when it is back"
                 )
                 connection.close()
+                self._opened = False  # what was committed, and not answered, is found as after a restart
                 self._stopping.wait(LOOK_EVERY_SECONDS)
             except Exception:  # an agent that died would leave its whole node unwatched
                 log.exception("a fault of the agent; it looks again in a moment")
@@ -87,7 +89,8 @@ class Agent(threading.Thread):
     def attach(self, job_id: int) -> None:
         """Block while a job of this node is open, so that whoever watches the broker sees it running."""
         ended = self._attached.setdefault(job_id, threading.Event())
-        self.wake()
+        if not self.watches(job_id):
+            self.wake()
         try:
             while (
                 not self._stopping.is_set() and self._is_open(job_id) and not ended.wait(_ATTACH_LOOK_SECONDS)
@@ -97,10 +100,16 @@ class Agent(threading.Thread):
             self._attached.pop(job_id, None)
             connection.close()
 
+    def watches(self, job_id: int) -> bool:
+        """Whether it knows that the job is open."""
+        return job_id in self._watched
+
     def _open(self) -> None:
         """A new session of the node, and every job that an earlier agent left."""
         self._node = inventory.record(self._reading)
         self._session.open()
+        self._to_launch.clear()
+        self._watched.clear()
         for job in watching.open_jobs(self._node):
             self._adopt(job)
         request_tick()
@@ -109,6 +118,7 @@ class Agent(threading.Thread):
     def _adopt(self, job: Job) -> None:
         if job.state == JobState.PLACED:
             return
+        self._watched.add(job.pk)
         was_launched = job.state in (JobState.RUNNING, JobState.ENDING)
         adoption = self._launcher.adopt(
             job_id=job.pk, control_dir=paths_of(job).control, was_launched=was_launched
@@ -125,10 +135,14 @@ class Agent(threading.Thread):
         self._send(job)
 
     def _launch(self) -> None:
-        self._to_launch += watching.claim(node=self._node, now=timezone.now())
+        self._take(watching.claim(node=self._node, now=timezone.now()))
         while batch := self._to_launch[:BATCH]:
             watching.launch_all(jobs=batch, launcher=self._launcher, now=timezone.now())
             del self._to_launch[: len(batch)]
+
+    def _take(self, claimed: Sequence[Job]) -> None:
+        self._to_launch += claimed
+        self._watched.update(job.pk for job in claimed)
 
     def _end(self) -> bool:
         """Whether anything ended."""
@@ -137,22 +151,30 @@ class Agent(threading.Thread):
             watching.end_all(records=batch, now=timezone.now())
             del self._unsaved[: len(batch)]
             for record in batch:
+                self._watched.discard(record.job_id)
                 if event := self._attached.get(record.job_id):
                     event.set()
         return ended
 
     def _refill(self) -> None:
-        """Tick at once for what has just been freed: no message, and no other process, is waited for.
+        """Tick at once for what has just been freed, and claim it: no message, and no other process, is waited for.
 
         The request that the ending made stays for the ticker, which serves other pools, and this one if the agent dies.
         """
         dispatch.tick(
-            now=timezone.now(), send=self._announce, pool=self._node.pool, most=dispatch.MOST_LOOKED_AT
+            now=timezone.now(),
+            send=self._announce,
+            pool=self._node.pool,
+            most=dispatch.FEW_LOOKED_AT,
+            claiming_node_id=self._node.pk,
         )
 
     def _announce(self, job: Job) -> None:
-        """What was placed here needs no wake-up, but on a real node its mirror for those who watch the broker."""
-        if job.node_id != self._node.pk or not self._node.is_simulated:
+        """What was placed here is launched here, and on a real node mirrored for those who watch the broker."""
+        is_here = job.node_id == self._node.pk
+        if is_here:
+            self._take([job])
+        if not is_here or not self._node.is_simulated:
             self._send(job)
 
     def _inspect(self) -> None:
@@ -165,7 +187,7 @@ class Agent(threading.Thread):
 
     def _settle(self, now: datetime) -> None:
         running = Job.objects.filter(node=self._node, state=JobState.RUNNING, launches__run__kind="evaluate")
-        for job in running.select_related("experiment", "node").distinct():
+        for job in running.with_their_place().distinct():
             watching.settle(job=job, now=now)
 
     def _keep_session(self, now: datetime) -> None:
@@ -180,6 +202,9 @@ class Agent(threading.Thread):
             request_tick()
 
     def _is_open(self, job_id: int) -> bool:
-        return Job.objects.filter(
-            pk=job_id, node__name=self._reading.name, state__in=OPEN_JOB_STATES
-        ).exists()
+        return (
+            self.watches(job_id)
+            or Job.objects.filter(
+                pk=job_id, node__name=self._reading.name, state__in=OPEN_JOB_STATES
+            ).exists()
+        )

@@ -19,7 +19,7 @@ from experiments.models import Experiment, Run
 from experiments.states import JobState, RunKind
 from scheduler.allocation import Placement
 from scheduler.ledger import Ledger
-from scheduler.models import Device, Job, Launch, Lease, Node
+from scheduler.models import Device, Job, Launch, Lease, Node, TickRequest
 from scheduler.paths import JobPaths, job_paths
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,14 @@ class Stale(Exception):
     """Somebody else was first; nothing of this batch stays."""
 
 
-def apply(*, placements: Sequence[Placement], now: datetime, send: Send) -> int:
-    """Returns how many jobs were placed; each is sent after commit."""
-    return sum(_applied(batch, now, send) for batch in _batches(placements))
+def apply(
+    *, placements: Sequence[Placement], now: datetime, send: Send, claiming_node_id: int | None = None
+) -> int:
+    """Returns how many jobs were placed; each is sent after commit.
+
+    What an agent places on its own node, it claims with it.
+    """
+    return sum(_applied(batch, now, send, claiming_node_id) for batch in _batches(placements))
 
 
 def paths_of(job: Job) -> JobPaths:
@@ -53,17 +58,18 @@ def _batches(placements: Sequence[Placement]) -> Iterator[Sequence[Placement]]:
     return (placements[first : first + BATCH] for first in range(0, len(placements), BATCH))
 
 
-def _applied(batch: Sequence[Placement], now: datetime, send: Send) -> int:
+def _applied(batch: Sequence[Placement], now: datetime, send: Send, claiming_node_id: int | None) -> int:
     try:
         with transaction.atomic():
-            jobs = _apply(batch, now)
+            jobs = _apply(batch, now, claiming_node_id)
             transaction.on_commit(lambda: _send_all(jobs, send))
     except (Stale, IntegrityError) as stale:
         log.info("a batch of %s placements went stale: %s", len(batch), stale)
         if len(batch) == 1:
             return 0
         middle = len(batch) // 2
-        return _applied(batch[:middle], now, send) + _applied(batch[middle:], now, send)
+        halves = batch[:middle], batch[middle:]
+        return sum(_applied(half, now, send, claiming_node_id) for half in halves)
     return len(jobs)
 
 
@@ -72,25 +78,29 @@ def _send_all(jobs: Sequence[Job], send: Send) -> None:
         send(job)
 
 
-def _apply(batch: Sequence[Placement], now: datetime) -> list[Job]:
+def _apply(batch: Sequence[Placement], now: datetime, claiming_node_id: int | None) -> list[Job]:
     ledger = Ledger.locked(batch)
+    if TickRequest.objects.halted().exists():  # only now: who pauses the queue waits for these locks
+        return []
     fresh = [placement for placement in batch if ledger.take(placement)]
     if not fresh:
         return []
     _take_windows(fresh)
     _take_nodes(fresh)
     _take_devices(fresh, ledger)
-    jobs = _create_jobs(fresh, ledger, now)
+    jobs = _create_jobs(fresh, ledger, now, claiming_node_id)
     _carry(fresh, jobs, ledger)
-    _start(fresh, now)
+    _start(fresh, jobs, now)
     return jobs
 
 
 def _take_windows(fresh: Sequence[Placement]) -> None:
     for experiment_id, jobs in sorted(Counter(p.item.experiment_id for p in fresh).items()):
-        window = Experiment.objects.filter(pk=experiment_id, max_parallel__gte=F("open_jobs") + jobs)
+        window = Experiment.objects.filter(
+            pk=experiment_id, paused_at__isnull=True, max_parallel__gte=F("open_jobs") + jobs
+        )
         if not window.update(open_jobs=F("open_jobs") + jobs):
-            raise Stale(f"experiment {experiment_id} has max_parallel jobs open")
+            raise Stale(f"experiment {experiment_id} is paused, or has max_parallel jobs open")
 
 
 def _take_nodes(fresh: Sequence[Placement]) -> None:
@@ -129,13 +139,16 @@ def _take_devices(fresh: Sequence[Placement], ledger: Ledger) -> None:
             raise Stale(f"device {device_id} is not free any more")
 
 
-def _create_jobs(fresh: Sequence[Placement], ledger: Ledger, now: datetime) -> list[Job]:
+def _create_jobs(
+    fresh: Sequence[Placement], ledger: Ledger, now: datetime, claiming_node_id: int | None
+) -> list[Job]:
     jobs = [
         Job(
-            node=ledger.nodes[placement.node],
+            node=(node := ledger.nodes[placement.node]),
             experiment=ledger.experiments[placement.item.experiment_id],
             title=title,
-            state=JobState.PLACED,
+            state=JobState.CLAIMED if node.pk == claiming_node_id else JobState.PLACED,
+            claimed_at=now if node.pk == claiming_node_id else None,
             limit_seconds=sum(ledger.runs[run_id].limit_seconds for run_id in placement.item.run_ids),
             host_memory_mib=placement.item.host_memory_mib,
             cpu_threads=placement.item.cpu_threads,
@@ -179,15 +192,16 @@ def _carry(fresh: Sequence[Placement], jobs: Sequence[Job], ledger: Ledger) -> N
     )
 
 
-def _start(fresh: Sequence[Placement], now: datetime) -> None:
+def _start(fresh: Sequence[Placement], jobs: Sequence[Job], now: datetime) -> None:
     """Each run under the token of the job that carries it."""
-    run_ids = [run_id for placement in fresh for run_id in placement.item.run_ids]
+    pairs = zip(fresh, jobs, strict=True)
+    job_of = {run_id: job.pk for placement, job in pairs for run_id in placement.item.run_ids}
     carrying = Launch.objects.filter(run=OuterRef("pk"), is_open=True)
     started = lifecycle.start(
-        run_ids=run_ids,
-        job_id=Subquery(carrying.values("job_id")[:1]),
+        job_of=job_of,
+        token=Subquery(carrying.values("job_id")[:1]),
         directory=Subquery(carrying.values("job__directory")[:1]),
         now=now,
     )
-    if started != len(run_ids):
+    if started != len(job_of):
         raise Stale("a run of it is not queued any more")

@@ -7,24 +7,36 @@ from datetime import datetime
 
 from django.db.models import F
 
-from scheduler import applying, queue
+from scheduler import applying, auto_windows, queue
 from scheduler.applying import Send, paths_of
 from scheduler.models import TickRequest
 
-__all__ = ["MOST_LOOKED_AT", "Send", "paths_of", "request_tick", "tick"]
+__all__ = ["FEW_LOOKED_AT", "MOST_LOOKED_AT", "Send", "paths_of", "request_tick", "tick"]
 
-MOST_LOOKED_AT = 500  # of a pool's queue, by a tick that must be quick
+MOST_LOOKED_AT = 500  # of a pool's queue beyond one for each free device, by a tick that must be quick
+FEW_LOOKED_AT = 32  # likewise by an agent that refills what it has just freed; the ticker follows
 
 
-def tick(*, now: datetime, send: Send, pool: str | None = None, most: int | None = None) -> int:
+def tick(
+    *,
+    now: datetime,
+    send: Send,
+    pool: str | None = None,
+    most: int | None = None,
+    claiming_node_id: int | None = None,
+) -> int:
     """Start what can start, of one pool where it is named; returns how many jobs were placed.
 
-    `most` bounds how many queued runs of a pool are looked at. Ticks may run side by side.
+    `most` bounds how many queued runs of a pool are looked at (see queue.decide). An agent that ticks claims what it
+    places on its own node. Ticks may run side by side.
     """
-    if TickRequest.objects.filter(is_paused=True).exists():
+    if TickRequest.objects.halted().exists():
         return 0
+    auto_windows.adjust(now=now, pool=pool, most=most)
     decision = queue.decide(now=now, pool=pool, most=most)
-    return applying.apply(placements=decision.placements, now=now, send=send)
+    return applying.apply(
+        placements=decision.placements, now=now, send=send, claiming_node_id=claiming_node_id
+    )
 
 
 def request_tick() -> None:

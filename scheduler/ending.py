@@ -14,8 +14,10 @@ from django.db.models import Case, DateTimeField, F, Value, When
 
 from experiments import lifecycle
 from experiments.models import Experiment
+from experiments.retries import Circumstances
 from experiments.specs import Outcome
-from experiments.states import OPEN_JOB_STATES, JobState
+from experiments.states import OPEN_JOB_STATES, REASONS, Again, FinishReason, JobState
+from scheduler import queue
 from scheduler.dispatch import request_tick
 from scheduler.launchers.base import ExitRecord
 from scheduler.models import Device, Job, Launch, Lease, Node
@@ -69,8 +71,20 @@ def finish_run(*, job: Job, run_id: int, outcome: Outcome, log_tail: str, now: d
         job_id=job.pk,
         outcome=replace(outcome, message=_storable(outcome.message)),
         log_tail="" if outcome.succeeded else _storable(log_tail),
-        node_name=job.node.name,
+        around=_circumstances(job, run_id, outcome),
         now=now,
+    )
+
+
+def _circumstances(job: Job, run_id: int, outcome: Outcome) -> Circumstances:
+    """Only what the reason's policy asks for is looked up."""
+    again = Again.NEVER if outcome.succeeded else REASONS[FinishReason(outcome.reason)].again
+    node = job.node.name
+    return Circumstances(
+        node_name=node,
+        has_other_node=again is Again.ELSEWHERE and bool(queue.nodes_that_could_hold(run_id) - {node}),
+        shared_engine=again is Again.APART and Launch.objects.filter(job=job).count() > 1,
+        was_active=outcome.was_active,
     )
 
 

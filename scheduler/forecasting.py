@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from experiments.estimation import SECONDS
-from experiments.models import Estimate, Run
+from experiments.models import Estimate, Experiment, Run
 from experiments.models.runs import RunQuerySet
 from experiments.states import OPEN_JOB_STATES, RunState
 from scheduler import grouping, queue
@@ -57,6 +57,12 @@ class Outset:
             windows=self.windows,
         )
 
+    def with_grown_windows(self) -> "Outset":
+        """As if automatic windows had grown already to what devices there are: they hold nothing back."""
+        automatic = Experiment.objects.filter(pk__in=self.windows, max_parallel_is_auto=True)
+        grown = set(automatic.values_list("pk", flat=True))
+        return replace(self, windows={pk: left for pk, left in self.windows.items() if pk not in grown})
+
     def _waiting(self, run: EligibleRun, by_limits: bool) -> Play:
         return Play(
             key=run.run_id,
@@ -77,8 +83,8 @@ class Outset:
 
 
 def read(*, now: datetime, runs: RunQuerySet | None = None, most: int | None = None) -> Outset:
-    """With the first so many of these runs; of all that is queued, if none are given."""
-    asked = Run.objects.queued() if runs is None else runs
+    """With the first so many of these runs; of all that is queued, if none are given. What is paused is left out."""
+    asked = (Run.objects.queued() if runs is None else runs).unpaused()
     dependent = asked.filter(depends_on__isnull=False).exclude(depends_on__state=RunState.SUCCEEDED)
     estimates = Estimate.objects.filter(metric=SECONDS, value__isnull=False, run__finished_at=None)
     return Outset(

@@ -33,6 +33,7 @@ class EligibleRun:
     pool: str
     limit_seconds: int
     avoided_node: str
+    goes_alone: bool = False  # engines broke down on it
 
 
 BaseOfExperiment = tuple[int, int | None]  # experiment, base model
@@ -65,7 +66,7 @@ def _held(
     run: EligibleRun, training: frozenset[BaseOfExperiment], started: set[BaseOfExperiment], now: float
 ) -> str:
     base = (run.experiment_id, run.base_model_id)
-    if now >= run.hold_until:
+    if run.goes_alone or now >= run.hold_until:
         return ""
     if base in training:
         return HELD.format("runs")
@@ -76,7 +77,8 @@ def _sharing(evaluations: Iterable[EligibleRun]) -> list[list[EligibleRun]]:
     groups: dict[tuple[object, ...], list[EligibleRun]] = defaultdict(list)
     for run in evaluations:
         needs = (run.devices, run.device_memory_mib, run.host_memory_mib, run.cpu_threads, run.pool)
-        groups[run.experiment_id, run.engine_key, *needs].append(run)
+        apart = run.run_id if run.goes_alone else None
+        groups[run.experiment_id, run.engine_key, apart, *needs].append(run)
     return list(groups.values())
 
 
@@ -94,5 +96,5 @@ def item_of(group: Sequence[EligibleRun]) -> QueueItem:
         simulated=first.kind is RunKind.SIMULATED,
         pool=first.pool,
         limit_seconds=sum(run.limit_seconds for run in group),
-        avoided_node=first.avoided_node,
+        avoided_node=next((run.avoided_node for run in group if run.avoided_node), ""),
     )

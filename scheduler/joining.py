@@ -40,6 +40,12 @@ def mark_run_root() -> bool:
     return True
 
 
+def is_run_root_there() -> bool:
+    """Whether the run root has the mark that the head gave it: an empty folder where it is to be mounted has none."""
+    row = ControlPlane.objects.filter(pk=1).first()
+    return row is None or not row.run_root_mark or _read(settings.RUN_ROOT / MARK) == row.run_root_mark
+
+
 def problems() -> list[str]:
     """Why this machine may not join, each with what to do; empty when it may."""
     try:

@@ -28,7 +28,7 @@ class QueuedRun(NamedTuple):
 class Ledger:
     """What is there, and what the placements taken so far leave of it."""
 
-    experiments: Mapping[int, Experiment]
+    experiments: Mapping[int, Experiment]  # that are not paused
     nodes: Mapping[str, Node]  # that take jobs
     devices: Mapping[int, HeldDevice]  # that take jobs
     runs: Mapping[int, QueuedRun]  # that are queued
@@ -43,13 +43,18 @@ class Ledger:
         items = [placement.item for placement in batch]
         device_ids = [device_id for placement in batch for device_id in placement.device_ids]
         run_ids = [run_id for item in items for run_id in item.run_ids]
-        experiments = Experiment.objects.filter(pk__in={item.experiment_id for item in items})
+        experiments = Experiment.objects.filter(
+            pk__in={item.experiment_id for item in items}, paused_at__isnull=True
+        )
         nodes = Node.objects.filter(name__in={placement.node for placement in batch}, is_draining=False)
         devices = Device.objects.filter(pk__in=device_ids, state=Device.State.AVAILABLE)
-        runs = Run.objects.queued().filter(pk__in=run_ids, cancel_requested_at__isnull=True)
+        runs = Run.objects.queued().filter(
+            pk__in=run_ids, cancel_requested_at__isnull=True, turn_at__isnull=False
+        )  # what it builds on may have been run again meanwhile
         return cls(
             experiments={
-                row.pk: row for row in _in_order(experiments.only("name", "max_parallel", "open_jobs"))
+                row.pk: row
+                for row in _in_order(experiments.only("name", "max_parallel", "open_jobs", "on_node_lost"))
             },
             nodes={row.name: row for row in _in_order(nodes)},
             devices={

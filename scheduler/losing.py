@@ -33,10 +33,10 @@ def take(*, job: Job, message: str, now: datetime) -> bool:
     )
     if not ended:
         return False
+    Experiment.objects.filter(pk=job.experiment_id).update(open_jobs=F("open_jobs") - 1)  # locked before runs
     for run in Run.objects.filter(launches__job=job, launches__is_open=True):
         ending.finish_run(job=job, run_id=run.pk, outcome=_outcome(run, message), log_tail="", now=now)
     Launch.objects.filter(job=job).update(is_open=False)
-    Experiment.objects.filter(pk=job.experiment_id).update(open_jobs=F("open_jobs") - 1)
     request_tick()
     return True
 
@@ -44,7 +44,7 @@ def take(*, job: Job, message: str, now: datetime) -> bool:
 def prove(*, node: Node, launcher: Launcher, now: datetime) -> bool:
     """End what lives of the jobs that were taken from this node; True once nothing does. May be repeated."""
     taken = Job.objects.filter(node=node, state=JobState.ENDED, leases__released_at__isnull=True)
-    left = list(taken.select_related("experiment", "node").distinct())
+    left = list(taken.with_their_place().distinct())
     lives = [job for job in left if not _is_gone(job, launcher, now)]  # all are asked to end at once
     return not lives
 

@@ -9,6 +9,7 @@ from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 
 from experiments.models import Experiment, Run
+from experiments.models.pausing import Pausable
 from experiments.states import OPEN_JOB_STATES, JobState
 
 AWAY_AFTER_SECONDS = 30  # without a renewal a node is given no more jobs; what it has stays its own
@@ -80,6 +81,7 @@ class Node(models.Model):
     allocated_host_memory_mib = models.PositiveIntegerField(default=0)
     allocated_cpu_threads = models.PositiveIntegerField(default=0)
     is_draining = models.BooleanField(default=False, help_text="Takes no new jobs.")
+    drain_message = models.TextField(blank=True, help_text="Who drained it, and why.")
 
     class Meta:
         ordering = ["name"]
@@ -196,8 +198,17 @@ class HostReading(models.Model):
         return f"{self.node} at {self.at}"
 
 
+class JobQuerySet(models.QuerySet["Job"]):
+    def with_their_place(self) -> "JobQuerySet":
+        """With node and experiment, but not what an experiment's document and plan say, which may be long."""
+        long = ("document", "notes", "questions", "totals")
+        return self.select_related("experiment", "node").defer(*(f"experiment__{name}" for name in long))
+
+
 class Job(models.Model):
     """One launch: one process tree on devices. Its id is the fencing token of the runs it carries."""
+
+    objects = JobQuerySet.as_manager()
 
     node = models.ForeignKey(Node, models.PROTECT, related_name="jobs")
     experiment = models.ForeignKey(Experiment, models.CASCADE, related_name="jobs")
@@ -273,8 +284,19 @@ class Lease(models.Model):
         return f"{self.device} for job {self.job_id}"
 
 
-class TickRequest(models.Model):
-    """One row. Whatever frees or needs something increments `requested`; the ticker catches up."""
+class TickRequestQuerySet(models.QuerySet["TickRequest"]):
+    def halted(self) -> "TickRequestQuerySet":
+        """Where nothing is placed: labmgr is being stopped, or a person paused the queue."""
+        return self.filter(Q(is_paused=True) | Q(paused_at__isnull=False))
+
+
+class TickRequest(Pausable):
+    """One row. Whatever frees or needs something increments `requested`; the ticker catches up.
+
+    Here, too, is whether the whole queue is paused. A person's pause outlasts a restart, that of a stop does not.
+    """
+
+    objects = TickRequestQuerySet.as_manager()
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     requested = models.BigIntegerField(default=0)

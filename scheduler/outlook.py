@@ -13,7 +13,7 @@ from experiments.conditions import software_of
 from experiments.fleet import AskedRun, DeviceKind, Fleet, Turn
 from experiments.models import Run
 from experiments.states import turn_of
-from scheduler import forecasting
+from scheduler import dispatch, forecasting, pausing
 from scheduler.allocation import QueueItem
 from scheduler.models import Device
 from scheduler.playing import Play
@@ -44,15 +44,20 @@ class LabSchedule:
             software=software_of(ml_versions(Path(settings.ML_PYTHON))),
         )
 
-    def turns(self, *, runs: Sequence[AskedRun], max_parallel: int, now: datetime) -> Sequence[Turn]:
-        if len(runs) + Run.objects.queued().count() > MOST_PLAYED:
+    def turns(self, *, runs: Sequence[AskedRun], max_parallel: int | None, now: datetime) -> Sequence[Turn]:
+        too_many = len(runs) + Run.objects.queued().count() > MOST_PLAYED
+        if too_many or pausing.queue_pause():
             return [Turn()] * len(runs)
         mine = [_asked(index, run, now) for index, run in enumerate(runs)]
-        outset = forecasting.read(now=now)
-        outset = replace(outset, windows={**outset.windows, _MINE: max_parallel})
+        outset = forecasting.read(now=now).with_grown_windows()
+        if max_parallel is not None:
+            outset = replace(outset, windows={**outset.windows, _MINE: max_parallel})
         played = outset.play(by_limits=False, more=mine)
         found = [played.get(entry.key) for entry in mine]
         return [_turn(turn.start_at, turn.end_at, now) if turn else Turn() for turn in found]
+
+    def request_tick(self) -> None:
+        dispatch.request_tick()
 
 
 def _asked(index: int, run: AskedRun, now: datetime) -> Play:

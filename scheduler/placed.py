@@ -39,9 +39,23 @@ def program_of(job: PlacedJob) -> Program:
 def _carried_by(jobs: Sequence[Job]) -> dict[int, list[CarriedRun]]:
     launches = Launch.objects.filter(job__in=jobs, is_open=True).select_related("run__depends_on")
     carried: dict[int, list[CarriedRun]] = {}
-    for launch in launches.order_by("run_id"):
-        carried.setdefault(launch.job_id, []).append(_carried(launch.run))
+    found = list(launches.order_by("run_id"))
+    trains = any(launch.run.kind == RunKind.FINETUNE for launch in found)
+    earlier = _earlier_directories(jobs) if trains else {}
+    for launch in found:
+        run = _carried(launch.run, earlier.get(launch.run_id, ()))
+        carried.setdefault(launch.job_id, []).append(run)
     return carried
+
+
+def _earlier_directories(jobs: Sequence[Job]) -> dict[int, tuple[Path, ...]]:
+    """Where earlier jobs of the fine-tunes that these carry may have left whole epochs."""
+    carried = Launch.objects.filter(job__in=jobs, is_open=True, run__kind=RunKind.FINETUNE)
+    before = Launch.objects.filter(run__in=carried.values("run"), is_open=False).exclude(job__directory="")
+    found: dict[int, tuple[Path, ...]] = {}
+    for run_id, directory in before.order_by("-job_id").values_list("run_id", "job__directory"):
+        found[run_id] = (*found.get(run_id, ()), Path(directory))
+    return found
 
 
 def _granted_to(jobs: Sequence[Job]) -> dict[int, list[GrantedDevice]]:
@@ -54,7 +68,7 @@ def _granted_to(jobs: Sequence[Job]) -> dict[int, list[GrantedDevice]]:
     return granted
 
 
-def _carried(run: Run) -> CarriedRun:
+def _carried(run: Run, earlier_directories: tuple[Path, ...]) -> CarriedRun:
     before = run.depends_on
     return CarriedRun(
         run_id=run.pk,
@@ -63,4 +77,5 @@ def _carried(run: Run) -> CarriedRun:
         cancelled=run.cancel_requested_at is not None,
         builds_on_spec=before.parsed_spec if before else None,
         builds_on_directory=Path(before.directory) if before else None,
+        earlier_directories=earlier_directories,
     )

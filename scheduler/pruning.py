@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from experiments import kept
 from experiments.models import Experiment, Run
 from experiments.specs import FinetuneSpec
 from experiments.states import RunKind, RunState
@@ -23,18 +24,19 @@ def prune(*, experiment: Experiment, keep: Keep) -> float:
     runs = Run.objects.filter(cell__experiment=experiment)
     if not experiment.is_draft and runs.unfinished().exists():
         raise Busy(f"Experiment {experiment.name!r} has runs that have not ended; wait, or cancel it.")
-    succeeded = runs.filter(kind=RunKind.FINETUNE, state=RunState.SUCCEEDED).exclude(directory="")
+    attempts = Run.every.filter(cell__experiment=experiment)
+    succeeded = attempts.filter(kind=RunKind.FINETUNE, state=RunState.SUCCEEDED).exclude(directory="")
     return sum(_pruned(run, keep) for run in succeeded)
 
 
 def _pruned(run: Run, keep: Keep) -> float:
     spec, directory = run.parsed_spec, Path(run.directory)
     assert isinstance(spec, FinetuneSpec)  # of the runs that were chosen
-    kept = checkpoints.read_kept(directory, epochs=spec.epochs)
-    if kept is None:
+    noted = kept.read(directory, epochs=spec.epochs)
+    if noted is None:
         return 0.0
     before = _size_mib(directory)
-    checkpoints.prune(directory, keep=keep, kept_epoch=kept.epoch)
+    checkpoints.prune(directory, keep=keep, kept_epoch=noted.epoch)
     return before - _size_mib(directory)
 
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from experiments.models import Run
 from experiments.states import RunState
-from scheduler import forecasting, queue
+from scheduler import forecasting, pausing, queue
 from scheduler.forecasting import Expected
 from scheduler.models import Job, Launch, Node
 
@@ -36,6 +36,9 @@ class Reasons(Mapping[int, str]):
 def waiting_reasons() -> Reasons:
     """Run id -> why it waits."""
     now = timezone.now()
+    paused = pausing.paused_runs()
+    if pausing.queue_pause():
+        return Reasons(paused, {}, now)
     behind = dict.fromkeys(
         Run.objects.queued().values_list("pk", flat=True),
         f"is behind the first {queue.LOOKED_AT:,} of the queue",
@@ -43,7 +46,7 @@ def waiting_reasons() -> Reasons:
     decision = queue.decide(now=now)
     starting = {run_id: "starts in a moment" for p in decision.placements for run_id in p.item.run_ids}
     waiting = cast(MutableMapping[int, str], decision.waiting)  # it is only read
-    reasons = ChainMap(_dependent(), starting, waiting, behind)
+    reasons = ChainMap(paused, _dependent(), starting, waiting, behind)
     expected = forecasting.expected_starts(now=now) if behind else {}
     return Reasons(reasons, expected, now)
 

@@ -1,17 +1,17 @@
 """Reading the queue and what is free, without a lock, for one decision."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db.models import F, Q, QuerySet
 
 from experiments.models import Experiment, Run
 from experiments.models.runs import RunQuerySet
-from experiments.states import OPEN_JOB_STATES, RunKind, RunState, turn_of
+from experiments.states import ALONE_AFTER, OPEN_JOB_STATES, RunKind, RunState, turn_of
 from scheduler import grouping
-from scheduler.allocation import Decision, FreeDevice, FreeNode, QueueItem, Running, place
+from scheduler.allocation import Decision, FreeDevice, FreeNode, QueueItem, Running, could_hold, place
 from scheduler.grouping import EligibleRun
 from scheduler.models import Device, Job, Lease, Node
 
@@ -31,6 +31,7 @@ _COLUMNS = (
     "pool",
     "limit_seconds",
     "avoided_node",
+    "engine_crashes_count",
     "turn_at",
     "ready_at",
 )
@@ -42,6 +43,7 @@ _DEVICE_COLUMNS = (
     "foreign_mib",
     "utilisation_percent",
     "state",
+    "state_message",
 )
 _JOB_COLUMNS = (
     "pk",
@@ -54,21 +56,26 @@ _JOB_COLUMNS = (
 )
 
 
-def decide(*, now: datetime, pool: str | None = None, most: int | None = None) -> Decision:
+def decide(
+    *, now: datetime, pool: str | None = None, most: int | None = None, wider: Collection[int] = ()
+) -> Decision:
     """What would start now, and why the other queued runs wait; of one pool, where it is named.
 
-    With `most`, only so many runs of a pool are looked at, none whose experiment has no window left and none of a
-    pool without a free device: what a tick can afford however deep the queue is. Then it says nothing of the others.
+    With `most`, only so many runs of a pool are looked at beyond one for each free device, none whose experiment has
+    no window left and none of a pool without a free device: what a tick can afford however deep the queue is. Then
+    it says nothing of the others. The windows of the experiments in `wider` are taken to be larger by one.
     """
     nodes = free_nodes(pool=pool)
-    runs = eligible_runs() if most is None else _front(nodes, most)
+    runs = eligible_runs() if most is None else _front(nodes, most, wider)
     windows = open_windows() if most is None else _windows_of({run.experiment_id for run in runs})
+    windows = {pk: left + (pk in wider) for pk, left in windows.items()}
     running = running_by_job(now=now, pool=pool) if runs else {}
 
     def place_here(items: list[QueueItem]) -> Decision:
         return place(items, nodes, windows, running.values(), now.timestamp())
 
-    return grouping.decide(runs=runs, training=_training(), now=now.timestamp(), place=place_here)
+    training = _training() if any(run.kind is RunKind.EVALUATE for run in runs) else frozenset()
+    return grouping.decide(runs=runs, training=training, now=now.timestamp(), place=place_here)
 
 
 def eligible_runs() -> list[EligibleRun]:
@@ -85,6 +92,12 @@ def expected_runs(runs: RunQuerySet, *, now: datetime) -> list[EligibleRun]:
         arrived_at = ready_at or queued_at or now
         found.append(_eligible((*row, turn_of(ready_at=arrived_at, priority=priority), arrived_at)))
     return sorted(found, key=lambda run: (run.turn, run.run_id))
+
+
+def nodes_that_could_hold(run_id: int) -> frozenset[str]:
+    """The names of those that have an agent now."""
+    found = [_eligible(row) for row in Run.objects.filter(pk=run_id).values_list(*_COLUMNS)]
+    return could_hold(grouping.item_of(found), free_nodes(pool=found[0].pool)) if found else frozenset()
 
 
 def free_nodes(*, pool: str | None = None) -> list[FreeNode]:
@@ -114,7 +127,7 @@ def running_by_job(*, now: datetime, pool: str | None = None) -> dict[int, Runni
 
 def _running(row: tuple[Any, ...], held_mib: Mapping[int, int], now: datetime) -> Running:
     _, node, host_mib, threads, limit, started, placed = row
-    ends_at = (started or placed) + timedelta(seconds=limit + settings.GRACE_SECONDS)
+    ends_at = (started or placed) + timedelta(seconds=limit)
     return Running(
         node=node,
         device_mib=held_mib,
@@ -136,16 +149,22 @@ def _windows_of(experiment_ids: Collection[int] | QuerySet[Any, Any]) -> dict[in
 
 def _ready() -> RunQuerySet:
     ready = Q(depends_on__isnull=True) | Q(depends_on__state=RunState.SUCCEEDED)
-    runs = Run.objects.queued().filter(ready, cancel_requested_at__isnull=True, turn_at__isnull=False)
+    runs = (
+        Run.objects.queued().unpaused().filter(ready, cancel_requested_at__isnull=True, turn_at__isnull=False)
+    )
     return runs.order_by("turn_at", "id")
 
 
-def _front(nodes: Iterable[FreeNode], most: int) -> list[EligibleRun]:
-    """The first so many runs of every pool that has something free."""
-    closed = list(Experiment.objects.filter(open_jobs__gte=F("max_parallel")).values_list("pk", flat=True))
-    runs = _ready().exclude(cell__experiment_id__in=closed)
-    pools = sorted({node.pool for node in nodes if any(device.free_mib for device in node.devices)})
-    return [_eligible(row) for pool in pools for row in runs.filter(pool=pool).values_list(*_COLUMNS)[:most]]
+def _front(nodes: Iterable[FreeNode], most: int, wider: Collection[int]) -> list[EligibleRun]:
+    """The first runs of every pool that has something free."""
+    closed = Experiment.objects.filter(open_jobs__gte=F("max_parallel")).exclude(pk__in=wider)
+    runs = _ready().exclude(cell__experiment_id__in=list(closed.values_list("pk", flat=True)))
+    free = Counter(node.pool for node in nodes for device in node.devices if device.free_mib)
+    return [
+        _eligible(row)
+        for pool, devices in sorted(free.items())
+        for row in runs.filter(pool=pool).values_list(*_COLUMNS)[: devices + most]
+    ]
 
 
 def _training() -> frozenset[grouping.BaseOfExperiment]:
@@ -168,6 +187,7 @@ def _eligible(row: tuple[Any, ...]) -> EligibleRun:
         pool,
         limit,
         avoided,
+        crashes,
         turn_at,
         ready_at,
     ) = row
@@ -186,11 +206,13 @@ def _eligible(row: tuple[Any, ...]) -> EligibleRun:
         pool=pool,
         limit_seconds=limit,
         avoided_node=avoided,
+        goes_alone=crashes >= ALONE_AFTER,
     )
 
 
 def _free_device(node: Node, row: Sequence[Any]) -> FreeDevice:
-    device_id, index, memory_mib, allocated_mib, foreign_mib, utilisation_percent, state = row
+    device_id, index, memory_mib, allocated_mib, foreign_mib, utilisation_percent, state, message = row
+    is_offered = state == Device.State.AVAILABLE and not node.is_draining
     return FreeDevice(
         id=device_id,
         node=node.name,
@@ -198,7 +220,8 @@ def _free_device(node: Node, row: Sequence[Any]) -> FreeDevice:
         memory_mib=memory_mib,
         free_mib=max(0, memory_mib - allocated_mib - foreign_mib),
         utilisation_percent=utilisation_percent or 0,
-        is_offered=state == Device.State.AVAILABLE and not node.is_draining,
+        is_offered=is_offered,
+        withheld_because="" if is_offered else node.drain_message or message,
     )
 
 

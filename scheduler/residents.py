@@ -64,9 +64,11 @@ def stop() -> None:
 
 def attach(job_id: int) -> None:
     """Wait in the agent whose job it is; nothing happens for a job that is not open here."""
-    name = Job.objects.filter(pk=job_id).values_list("node__name", flat=True).first()
-    if name in _agents:
-        _agents[name].attach(job_id)
+    knowing = (
+        agent for agent in _agents.values() if agent.watches(job_id)
+    )  # spares a connection to the database
+    if agent := next(knowing, None) or _agents.get(_node_of(job_id)):
+        agent.attach(job_id)
 
 
 def wake(node: str) -> None:
@@ -77,3 +79,7 @@ def wake(node: str) -> None:
 def wake_tickers() -> None:
     for ticker in _tickers:
         ticker.wake()
+
+
+def _node_of(job_id: int) -> str:
+    return Job.objects.filter(pk=job_id).values_list("node__name", flat=True).first() or ""

@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS = 0.5
 PAUSE_SECONDS = 0.02
+PAUSE_OF_PASS = (
+    4  # times as long as a pass took: under load four fifths are left to the agents, which refill themselves
+)
 SAFETY_NET = timedelta(seconds=2)
 WHOLE_QUEUE_EVERY_SECONDS = 5.0  # for what is behind the front of a long queue and could start all the same
 
@@ -39,6 +42,7 @@ class Ticker(threading.Thread):
     def run(self) -> None:
         started, placed = False, 0
         while not self._stopping.is_set():
+            began = time.monotonic()
             try:
                 started = started or (resume() and joining.mark_run_root())
                 placed = self.step()
@@ -48,10 +52,11 @@ class Ticker(threading.Thread):
                 connection.close()
             except Exception:  # without ticks nothing would ever start
                 log.exception("a fault of the tick; the next one is tried in a moment")
+            took = time.monotonic() - began
             if not placed:
                 self._wake.wait(LOOK_EVERY_SECONDS)
             self._wake.clear()
-            self._stopping.wait(PAUSE_SECONDS)
+            self._stopping.wait(max(PAUSE_SECONDS, PAUSE_OF_PASS * took))
             placed = 0
         connection.close()
 

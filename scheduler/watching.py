@@ -1,7 +1,6 @@
 """What the agent does with the jobs of its node: claim, launch, look at, end. Each step may be repeated harmlessly."""
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -9,23 +8,20 @@ from pathlib import Path
 from django.conf import settings
 from django.db import DatabaseError, transaction
 
-from experiments import harvest
-from experiments.conditions import software_of
 from experiments.models import Experiment, Run
 from experiments.queries import file_tail
-from experiments.run_conditions import Place
 from experiments.specs import SimulatedSpec
 from experiments.states import OPEN_JOB_STATES, FinishReason, JobState
 from experiments.torchtune_builders import UnsupportedModel
-from scheduler import ending
+from scheduler import ending, measuring
 from scheduler.ending import EndedJob
 from scheduler.inventory import launching
 from scheduler.launchers.base import ExitRecord, Launcher, LaunchRequest
+from scheduler.measuring import Gathered
 from scheduler.models import Job, Node
 from scheduler.paths import fence_file
 from scheduler.placed import placed_job, placed_jobs, program_of
 from scheduler.programs.base import Command, PlacedJob, Surroundings, Verdict, failed
-from scheduler.programs.environment import ml_versions
 
 log = logging.getLogger(__name__)
 
@@ -44,19 +40,27 @@ def claim(*, node: Node, now: datetime) -> list[Job]:
     if not placed.exists():  # no transaction for nothing: SQLite has one writer
         return []
     with transaction.atomic():
-        ids = list(placed.order_by("pk").select_for_update().values_list("pk", flat=True))
-        Job.objects.filter(pk__in=ids, state=JobState.PLACED).update(state=JobState.CLAIMED, claimed_at=now)
-    return list(Job.objects.filter(pk__in=ids).select_related("experiment", "node"))
+        locked = placed.order_by("pk").select_for_update(of=("self",))
+        jobs = list(locked.with_their_place())
+        Job.objects.filter(pk__in=[job.pk for job in jobs]).update(state=JobState.CLAIMED, claimed_at=now)
+    for job in jobs:
+        job.state, job.claimed_at = JobState.CLAIMED, now
+    return jobs
 
 
 def launch_all(*, jobs: Sequence[Job], launcher: Launcher, now: datetime) -> set[int]:
     """CLAIMED -> RUNNING; returns the ids of those that run. One that cannot be prepared or started ends with the reason."""
     pairs = list(zip(jobs, placed_jobs(jobs), strict=True))
-    failures = {job.pk: verdict for job, placed in pairs if (verdict := _submit(job, placed, launcher))}
+    prepared = {job.pk: _prepare(job, placed) for job, placed in pairs}
+    refused = launcher.submit_all([each for each in prepared.values() if isinstance(each, LaunchRequest)])
+    failures = {job_id: each for job_id, each in prepared.items() if isinstance(each, Verdict)}
+    failures |= {job_id: failed(FinishReason.LAUNCH_FAILED, f"{why}") for job_id, why in refused.items()}
     launched = [job.pk for job in jobs if job.pk not in failures]
     runs = [run.run_id for job, placed in pairs if job.pk not in failures for run in placed.runs]
-    Job.objects.filter(pk__in=launched, state=JobState.CLAIMED).update(state=JobState.RUNNING, started_at=now)
-    Run.objects.filter(pk__in=runs, fencing_token__in=launched).update(started_at=now)
+    with transaction.atomic():
+        claimed = Job.objects.filter(pk__in=launched, state=JobState.CLAIMED)
+        claimed.update(state=JobState.RUNNING, started_at=now)
+        Run.objects.filter(pk__in=runs, fencing_token__in=launched).update(started_at=now)
     for job, placed in pairs:
         if job.pk in failures:
             _end_unlaunched(job, placed, failures[job.pk], now)
@@ -69,7 +73,7 @@ def end_all(*, records: Sequence[ExitRecord], now: datetime) -> None:
     A job whose end the database refuses does not keep the others from ending.
     """
     by_job = {record.job_id: record for record in records}
-    jobs = list(Job.objects.filter(pk__in=by_job).select_related("experiment", "node"))
+    jobs = list(Job.objects.filter(pk__in=by_job).with_their_place())
     placed = placed_jobs(jobs)
     by_job |= {
         job.pk: launching.with_left_behind(job, by_job[job.pk])
@@ -77,22 +81,27 @@ def end_all(*, records: Sequence[ExitRecord], now: datetime) -> None:
         if each.on_gpu
     }
     verdicts = [_verified(each, by_job[each.job_id]) if each.runs else {} for each in placed]
-    _harvest(jobs, placed, verdicts, now)
+    gathered = measuring.gather(jobs=jobs, placed=placed, verdicts=verdicts, now=now)
     ended = [_ended(j, p, v, by_job[j.pk]) for j, p, v in zip(jobs, placed, verdicts, strict=True)]
     try:
-        ending.end_jobs(ended=ended, now=now)
+        _end_batch(ended, gathered, now)
     except (DatabaseError, ValueError):
-        if len(ended) == 1:
-            raise
-        _end_one_by_one(ended, now)
+        _end_one_by_one(ended, gathered, now)
 
 
-def _end_one_by_one(ended: Sequence[EndedJob], now: datetime) -> None:
+@transaction.atomic
+def _end_batch(ended: Sequence[EndedJob], gathered: Gathered, now: datetime) -> None:
+    """What was measured is written last, since runs are locked last (see scheduler.ending)."""
+    ending.end_jobs(ended=ended, now=now)
+    gathered.keep(job_ids=[end.job.pk for end in ended], now=now)
+
+
+def _end_one_by_one(ended: Sequence[EndedJob], gathered: Gathered, now: datetime) -> None:
     """Raises the last refusal once all have been tried."""
     refused: Exception | None = None
     for one in ended:
         try:
-            ending.end_jobs(ended=[one], now=now)
+            _end_batch([one], gathered.of(one.outcomes), now)
         except (DatabaseError, ValueError) as error:
             log.warning("the end of job %s was refused: %s", one.job.pk, error)
             refused = error
@@ -106,15 +115,19 @@ def settle(*, job: Job, now: datetime) -> None:
     if len(placed.runs) < 1:
         return
     verdicts = _settled(placed)
-    _harvest([job], [placed], [verdicts], now)
-    for run_id, verdict in verdicts.items():
-        tail = file_tail(placed.paths.log, LOG_TAIL_LINES)
-        ending.finish_run(job=job, run_id=run_id, outcome=verdict.outcome, log_tail=tail, now=now)
+    if not verdicts:
+        return
+    gathered = measuring.gather(jobs=[job], placed=[placed], verdicts=[verdicts], now=now)
+    tail = file_tail(placed.paths.log, LOG_TAIL_LINES)
+    with transaction.atomic():
+        for run_id, verdict in verdicts.items():
+            ending.finish_run(job=job, run_id=run_id, outcome=verdict.outcome, log_tail=tail, now=now)
+        gathered.keep(job_ids=[job.pk], now=now)
 
 
 def cancel_requested(*, node: Node, launcher: Launcher, now: datetime) -> None:
     """End the trees of jobs that were asked to end, or that have no live run left; leave runs out of shared engines."""
-    jobs = Job.objects.filter(node=node, state=JobState.RUNNING).select_related("experiment", "node")
+    jobs = Job.objects.filter(node=node, state=JobState.RUNNING).with_their_place()
     for job in jobs.filter(
         launches__is_open=True, launches__run__cancel_requested_at__isnull=False
     ).distinct():
@@ -125,7 +138,7 @@ def cancel_requested(*, node: Node, launcher: Launcher, now: datetime) -> None:
 
 
 def open_jobs(node: Node) -> list[Job]:
-    return list(Job.objects.filter(node=node, state__in=OPEN_JOB_STATES).select_related("experiment", "node"))
+    return list(Job.objects.filter(node=node, state__in=OPEN_JOB_STATES).with_their_place())
 
 
 def _cancel_runs(job: Job, now: datetime) -> None:
@@ -139,19 +152,18 @@ def _cancel_runs(job: Job, now: datetime) -> None:
             (placed.paths.cancelled / str(run.run_id)).touch()
 
 
-def _submit(job: Job, placed: PlacedJob, launcher: Launcher) -> Verdict | None:
-    """Why it could not be started, if so."""
+def _prepare(job: Job, placed: PlacedJob) -> LaunchRequest | Verdict:
+    """What to launch, with its files written; or why it cannot be started."""
     if placed.on_gpu and (obstacle := launching.obstacle(job)):
         return failed(obstacle.reason, obstacle.message)
     try:
         command = program_of(placed).prepare(placed, surroundings())
         if command.has_files:
             _write_files(placed, command)
-        launcher.submit(_request(job, placed, command))
+        return _request(job, placed, command)
     except Exception as error:  # a model's files may hold anything, and must not end the agent
         log.warning("job %s could not be launched: %s", job.pk, error)
         return failed(_launch_reason(error), f"{error}")
-    return None
 
 
 def _end_unlaunched(job: Job, placed: PlacedJob, verdict: Verdict, now: datetime) -> None:
@@ -221,42 +233,3 @@ def _launch_reason(error: Exception) -> FinishReason:
     if isinstance(error, UnsupportedModel | LookupError | ValueError | TypeError | AttributeError):
         return FinishReason.CONFIG_INVALID
     return FinishReason.MODEL_MISSING if isinstance(error, FileNotFoundError) else FinishReason.LAUNCH_FAILED
-
-
-def _harvest(
-    jobs: Sequence[Job], placed: Sequence[PlacedJob], verdicts: Sequence[Mapping[int, Verdict]], now: datetime
-) -> None:
-    unmeasured: list[int] = []
-    for job, each, found in zip(jobs, placed, verdicts, strict=True):
-        measured = {run_id: verdict for run_id, verdict in found.items() if verdict.measurements}
-        unmeasured += [run_id for run_id in found if run_id not in measured]
-        if measured:
-            _harvest_one(job, each, measured, now)
-    if unmeasured:
-        harvest.store_nothing(run_ids=unmeasured, job_ids=[job.pk for job in jobs], now=now)
-
-
-def _harvest_one(job: Job, placed: PlacedJob, verdicts: Mapping[int, Verdict], now: datetime) -> None:
-    """A fault here must not keep the job from ending: what is not harvested stays marked so."""
-    place = _place(job, placed)
-    for run in Run.objects.filter(pk__in=verdicts, fencing_token=job.pk).select_related("cell__base_model"):
-        try:
-            measurements = [m for m in verdicts[run.pk].measurements if math.isfinite(m.value)]
-            harvest.store(run=run, job_id=job.pk, measurements=measurements, place=place, now=now)
-        except (ValueError, TypeError):
-            log.exception("run %s of job %s could not be harvested", run.pk, job.pk)
-
-
-def _place(job: Job, placed: PlacedJob) -> Place:
-    started = job.started_at or job.placed_at
-    beside = Job.objects.filter(node=job.node, started_at__isnull=False, started_at__lte=started)
-    running_then = beside.exclude(pk=job.pk).exclude(ended_at__lte=started).count()
-    return Place(
-        device_kind=placed.devices[0].model_name,
-        device_memory_mib=placed.devices[0].memory_mib,
-        on_gpu=placed.on_gpu,
-        world_size=len(placed.devices),
-        cpu_threads=placed.cpu_threads,
-        co_runners=running_then,
-        software=software_of(ml_versions(Path(settings.ML_PYTHON))),
-    )

@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from experiments import control, documents, planning, summaries
-from experiments.admin import deciding, figures
+from experiments.admin import deciding, figures, steering
 from experiments.admin.base import LabList, Page, ReadOnlyAdmin, person, sees_observations, url_of
 from experiments.admin.forms import EXAMPLE, DocumentForm
 from experiments.admin.pages import beside_the_plan, document_text, may_control, plan_table, summary_page
@@ -58,6 +58,9 @@ class ExperimentAdmin(ReadOnlyAdmin):
             ("<int:pk>/proposals/<int:proposal>/decline/", "decline", self.decline_view),
             ("<int:pk>/approve/", "approve", self.approve_view),
             ("<int:pk>/cancel/", "cancel", self.cancel_view),
+            ("<int:pk>/pause/", "pause", self.pause_view),
+            ("<int:pk>/unpause/", "unpause", self.unpause_view),
+            ("<int:pk>/window/", "window", self.window_view),
             ("<int:pk>/summary/", "summary", self.summary_view),
             ("<int:pk>/summary.<str:format>", "export", self.export_view),
         ]
@@ -138,6 +141,18 @@ class ExperimentAdmin(ReadOnlyAdmin):
             messages.info(request, "There was nothing to cancel: every run has ended.")
         return redirect(url_of(experiment))
 
+    @method_decorator(require_POST)
+    def pause_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return steering.pause(request, self.seen(request, pk))
+
+    @method_decorator(require_POST)
+    def unpause_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return steering.unpause(request, self.seen(request, pk))
+
+    @method_decorator(require_POST)
+    def window_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return steering.set_window(request, self.seen(request, pk))
+
     def summary_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         experiment = self.seen(request, pk)
         return self.page(
@@ -163,7 +178,8 @@ class ExperimentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="State")
     def state(self, experiment: Experiment) -> SafeString:
-        return display.state_label(_progress(experiment).state)
+        state = display.state_label(_progress(experiment).state)
+        return state + display.paused_label(experiment)
 
     @admin.display(description="Runs finished")
     def progress(self, experiment: Experiment) -> SafeString:

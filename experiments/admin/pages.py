@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from django.contrib.auth.models import AbstractUser
 from django.core.paginator import Page, Paginator
+from django.db.models import QuerySet
 
 from experiments import queries, summaries
 from experiments.admin import charts, figures
 from experiments.admin.forms import answer_field
-from experiments.models import Experiment, Proposal, Run
+from experiments.models import Cell, Experiment, Proposal, Run
 from experiments.states import RunKind
 
 CELLS_PER_PAGE = 100
@@ -32,13 +33,14 @@ def document_text(experiment: Experiment) -> str:
 
 
 def plan_table(experiment: Experiment, page_number: str | None) -> dict[str, Any]:
-    """One row a cell, a hundred a page."""
-    summary = summaries.summarise(experiment)
-    page: Page[Any] = Paginator(summary.rows, CELLS_PER_PAGE).get_page(page_number)
-    runs_of = {row.name: row.run_ids for row in page.object_list}
-    planned = {cell.name: cell for cell in experiment.cells.filter(name__in=runs_of)}
+    """One row a cell, a hundred a page; of a plan of thousands, only those of the page are read."""
+    page: Page[Any] = Paginator(experiment.cells.all(), CELLS_PER_PAGE).get_page(page_number)
+    cells = cast("QuerySet[Cell]", page.object_list)
+    planned = {cell.name: cell for cell in cells}
+    summary = summaries.summarise(experiment, cells=cells)
+    runs_of = {row.name: row.run_ids for row in summary.rows}
     measured = {} if experiment.is_draft else queries.measured(runs_of)
-    runs = _runs_of(page.object_list)
+    runs = _runs_of(summary.rows)
     return {
         "scorers": summary.scorers,
         "page": page,
@@ -56,7 +58,7 @@ def plan_table(experiment: Experiment, page_number: str | None) -> dict[str, Any
                 ),
                 "runs": [runs[pk] for pk in row.run_ids],
             }
-            for row in page.object_list
+            for row in summary.rows
         ],
     }
 

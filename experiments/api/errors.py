@@ -13,6 +13,8 @@ from experiments.control import AlreadyDecided, Unanswered
 from experiments.documents import InvalidDocument, Problem
 from experiments.lifecycle import NotADraft
 from experiments.planning import NameTaken, Outdated
+from experiments.rerunning import CannotRerun
+from experiments.steering import BadWindow, NotApproved
 from experiments.verification import VerificationError
 
 
@@ -26,7 +28,9 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
         return _problems(error.problems)
     if isinstance(error, VerificationError):
         return _problems([Problem("path", error.message, error.remedy)])
-    if isinstance(error, AlreadyDecided | NameTaken | NotADraft | Outdated):
+    if isinstance(error, BadWindow):
+        return _problems([Problem("max_parallel", str(error), "")])
+    if isinstance(error, AlreadyDecided | CannotRerun | NameTaken | NotADraft | NotApproved | Outdated):
         return Response({"detail": str(error)}, status=status.HTTP_409_CONFLICT)
     if isinstance(error, Unanswered):
         told = {"detail": str(error), "questions": list(error.questions)}

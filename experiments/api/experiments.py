@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
-from experiments import control, planning, summaries
+from experiments import control, planning, steering, summaries
 from experiments.api.filters import ExperimentFilter
 from experiments.api.parsers import DOCUMENT_PARSERS, given_document
 from experiments.api.permissions import MayView, acting_user
@@ -24,6 +24,7 @@ from experiments.api.serializers import (
     QueuedSerializer,
     SummaryQuerySerializer,
     UnansweredSerializer,
+    WindowSerializer,
 )
 from experiments.models import Experiment
 
@@ -105,6 +106,22 @@ class ExperimentViewSet(LabViewSet[Experiment]):
         control.cancel_experiment(experiment=self.get_object(), user=acting_user(request), now=timezone.now())
         return Response(status=status.HTTP_202_ACCEPTED)
 
+    @extend_schema(request=None, responses=ExperimentSerializer)
+    @action(detail=True, methods=["post"], permission_classes=[MayView])
+    def pause(self, request: Request, name: str) -> Response:
+        """Start nothing more of it; what runs goes on. One's own, or anybody's with `experiments.control_any_run`."""
+        experiment = self.get_object()
+        steering.pause(experiment=experiment, user=acting_user(request), now=timezone.now())
+        return self._steered(experiment)
+
+    @extend_schema(request=None, responses=ExperimentSerializer)
+    @action(detail=True, methods=["post"], permission_classes=[MayView])
+    def unpause(self, request: Request, name: str) -> Response:
+        """Let it go on: one's own, or anybody's with `experiments.control_any_run`."""
+        experiment = self.get_object()
+        steering.unpause(experiment=experiment, user=acting_user(request))
+        return self._steered(experiment)
+
     @extend_schema(parameters=[SummaryQuerySerializer], responses=_SUMMARY)
     @action(detail=True, content_negotiation_class=OneRenderer)
     def summary(self, request: Request, name: str) -> HttpResponse:
@@ -114,3 +131,23 @@ class ExperimentViewSet(LabViewSet[Experiment]):
         wanted: str = asked.validated_data["format"]
         text = summaries.render(summaries.summarise(self.get_object()), wanted)
         return HttpResponse(text, content_type=f"{SummaryQuerySerializer.FORMATS[wanted]}; charset=utf-8")
+
+    @extend_schema(request=WindowSerializer, responses={200: ExperimentSerializer, 400: ProblemsSerializer})
+    @action(detail=True, methods=["post"], permission_classes=[MayView])
+    def window(self, request: Request, name: str) -> Response:
+        """Set how many of its jobs may be open at once, or auto; a smaller number ends none.
+
+        One's own, or anybody's with `experiments.control_any_run`.
+        """
+        asked = WindowSerializer(data=given_document(request))
+        asked.is_valid(raise_exception=True)
+        experiment = self.get_object()
+        window = asked.validated_data["max_parallel"]
+        steering.set_window(
+            experiment=experiment, max_parallel=window, user=acting_user(request), now=timezone.now()
+        )
+        return self._steered(experiment)
+
+    def _steered(self, experiment: Experiment) -> Response:
+        experiment.refresh_from_db()
+        return Response(ExperimentSerializer(experiment).data)

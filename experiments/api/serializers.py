@@ -73,6 +73,7 @@ class ExperimentSerializer(serializers.ModelSerializer[Experiment]):
             "document",
             "notes",
             "max_parallel",
+            "max_parallel_is_auto",
             "priority",
             "evaluation_hold_seconds",
             "on_node_lost",
@@ -83,6 +84,8 @@ class ExperimentSerializer(serializers.ModelSerializer[Experiment]):
             "approved_by",
             "planned_at",
             "approved_at",
+            "paused_at",
+            "paused_by",
         ]
         read_only_fields = fields
 
@@ -156,6 +159,14 @@ class AnswersSerializer(serializers.Serializer[Any]):
 class UnansweredSerializer(serializers.Serializer[Any]):
     detail = serializers.CharField()
     questions = serializers.ListField(child=serializers.DictField())
+
+
+class WindowSerializer(serializers.Serializer[Any]):
+    max_parallel = serializers.JSONField(
+        allow_null=True,
+        default=None,
+        help_text="Jobs of it at the same time: a whole number of 1 or more, or auto.",
+    )
 
 
 class QueuedSerializer(serializers.Serializer[Any]):

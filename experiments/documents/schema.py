@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
+AUTO: Literal["auto"] = "auto"
 MAX_INTEGER = 2**31 - 1  # what a column of every database holds
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -153,6 +154,16 @@ OffOrOn = Annotated[
 ]
 
 
+def _kind_of_window(value: Any) -> str:
+    return "<auto>" if value == AUTO else "<number>"
+
+
+Window = Annotated[
+    Annotated[Literal["auto"], Tag("<auto>")] | Annotated[PositiveInt, Tag("<number>")],
+    Discriminator(_kind_of_window),
+]
+
+
 class ExperimentDocument(_Strict):
     name: Name
     question: str = Field("", description="What the lab wants to know.")
@@ -185,7 +196,9 @@ class ExperimentDocument(_Strict):
     simulated: Simulated | None = None
     resources: Needs = Field(default_factory=Needs)
     limits: Limits = Field(default_factory=Limits)
-    max_parallel: PositiveInt = Field(2, description="Jobs of this experiment at the same time.")
+    max_parallel: Window = Field(
+        2, description="Jobs of this experiment at the same time; auto: as many as go well."
+    )
     priority: Annotated[int, Field(strict=True, ge=-1000, le=1000)] = Field(
         0, description="Higher goes first."
     )
@@ -193,6 +206,11 @@ class ExperimentDocument(_Strict):
         900, description="How long evaluations wait for others to share their engine's boot."
     )
     on_node_lost: Literal["wait", "requeue"] = "wait"
+
+    @property
+    def window(self) -> int | None:
+        """None where it is automatic."""
+        return None if self.max_parallel == AUTO else self.max_parallel
 
     @property
     def trains(self) -> bool:

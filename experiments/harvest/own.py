@@ -1,7 +1,7 @@
 """From a run's measurements to observations. Twice is the same as once."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,23 +14,33 @@ from experiments.specs import EvaluateSpec, FinetuneSpec, Measurement, ProbeSpec
 
 
 def store(*, run: Run, job_id: int, measurements: Iterable[Measurement], place: Place, now: datetime) -> int:
-    """Keep what a job measured of a run; returns how many observations are new."""
-    conditions = conditions_of(run, place)
-    rows = [_observation(run, job_id, measurement, conditions, now) for measurement in measurements]
+    """Keep what was measured of a run; returns how many observations are new."""
+    rows = observe(run=run, job_id=job_id, measurements=measurements, place=place, now=now)
     known = set(
         Observation.objects.filter(fingerprint__in=[row.fingerprint for row in rows]).values_list(
             "fingerprint", flat=True
         )
     )
     Observation.objects.bulk_create(rows, ignore_conflicts=True)
-    Run.objects.filter(pk=run.pk).update(harvested_at=now)
+    Run.every.filter(pk=run.pk).update(harvested_at=now)
     return len({row.fingerprint for row in rows} - known)
 
 
-def store_nothing(*, run_ids: Iterable[int], job_ids: Iterable[int], now: datetime) -> None:
-    """For runs that these jobs speak for, of which nothing was measured."""
-    runs = Run.objects.filter(pk__in=list(run_ids), fencing_token__in=list(job_ids))
-    runs.update(harvested_at=now)
+def observe(
+    *, run: Run, job_id: int, measurements: Iterable[Measurement], place: Place, now: datetime
+) -> list[Observation]:
+    """What a job measured of a run, as rows that are not kept yet. Raises ValueError for what no row can hold."""
+    conditions = conditions_of(run, place)
+    return [_observation(run, job_id, measurement, conditions, now) for measurement in measurements]
+
+
+def keep(
+    *, observations: Iterable[Observation], run_ids: Collection[int], job_ids: Iterable[int], now: datetime
+) -> None:
+    """Keep what was observed of these runs, if anything, where these jobs still speak for them."""
+    Observation.objects.bulk_create(observations, ignore_conflicts=True)
+    if run_ids:
+        Run.every.filter(pk__in=run_ids, fencing_token__in=list(job_ids)).update(harvested_at=now)
 
 
 def conditions_of(run: Run, place: Place) -> Conditions:

@@ -4,10 +4,11 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
+from experiments.models.pausing import Pausable
 from experiments.states import CellType
 
 
-class Experiment(models.Model):
+class Experiment(Pausable):
     class OnNodeLost(models.TextChoices):
         WAIT = "wait"
         REQUEUE = "requeue"
@@ -27,6 +28,13 @@ class Experiment(models.Model):
         help_text="The plan that these probes are for.",
     )
     max_parallel = models.PositiveIntegerField(default=2)
+    max_parallel_is_auto = models.BooleanField(
+        default=False, help_text="Ticks move it: up while devices idle, down when runs run out of memory."
+    )
+    window_changed_at = models.DateTimeField(null=True, help_text="When a tick moved it last.")
+    window_halved_at = models.DateTimeField(
+        null=True, help_text="Since when running out of memory counts against it."
+    )
     priority = models.IntegerField(default=0)
     evaluation_hold_seconds = models.PositiveIntegerField(default=900)
     on_node_lost = models.CharField(max_length=10, choices=OnNodeLost, default=OnNodeLost.WAIT)

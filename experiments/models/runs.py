@@ -17,11 +17,31 @@ class RunQuerySet(models.QuerySet["Run"]):
     def queued(self) -> "RunQuerySet":
         return self.filter(state=RunState.QUEUED)
 
+    def paused(self) -> "RunQuerySet":
+        return self.filter(cell__experiment__paused_at__isnull=False)
+
+    def unpaused(self) -> "RunQuerySet":
+        return self.filter(cell__experiment__paused_at__isnull=True)
+
     def unfinished(self) -> "RunQuerySet":
         return self.exclude(state__in=TERMINAL)
 
     def unharvested(self) -> "RunQuerySet":
         return self.filter(state__in=TERMINAL, harvested_at__isnull=True).exclude(directory="")
+
+    def current(self) -> "RunQuerySet":
+        """Without those that were run again: of every run, its last attempt."""
+        return self.filter(superseded_by__isnull=True)
+
+
+_Runs = models.Manager.from_queryset(RunQuerySet)
+
+
+class CurrentRuns(_Runs["Run"]):
+    """What an experiment has now: what is counted, queued and summarised."""
+
+    def get_queryset(self) -> RunQuerySet:
+        return RunQuerySet(self.model, using=self._db).current()
 
 
 class Run(models.Model):
@@ -29,6 +49,15 @@ class Run(models.Model):
     kind = models.CharField(max_length=20, choices=[(k.value, k.value) for k in RunKind])
     name = models.CharField(max_length=250)
     depends_on = models.ForeignKey("self", models.RESTRICT, null=True, related_name="dependents")
+    attempt = models.PositiveIntegerField(default=1, help_text="More than 1 where it was run again.")
+    superseded_by = models.ForeignKey(
+        "self",
+        models.RESTRICT,
+        null=True,
+        related_name="supersedes",
+        db_index=False,  # SQLite would take it for the queue, whose runs all have none; see the constraint
+        help_text="The next attempt, where it was run again.",
+    )
     spec = models.JSONField(help_text="What it does; the dataclass of its kind in experiments.specs.")
     engine_key = models.CharField(
         max_length=64, blank=True, help_text="Runs with the same key can share an engine."
@@ -57,6 +86,9 @@ class Run(models.Model):
         null=True, help_text="The job whose result is accepted; no other's is."
     )
     avoided_node = models.CharField(max_length=100, blank=True, help_text="The node that lost it last.")
+    engine_crashes_count = models.PositiveSmallIntegerField(
+        default=0, help_text="Shared engines that broke down on it; after two it has one for itself."
+    )
     directory = models.CharField(max_length=1000, blank=True, help_text="The directory of its last job.")
     cancel_requested_at = models.DateTimeField(null=True)
     cancel_requested_by = models.CharField(max_length=150, blank=True)
@@ -70,16 +102,28 @@ class Run(models.Model):
     finished_at = models.DateTimeField(null=True)
     harvested_at = models.DateTimeField(null=True)
 
-    objects = RunQuerySet.as_manager()
+    objects = CurrentRuns()
+    every = _Runs()  # earlier attempts, too: for history, and for whatever names a run by its id
 
     class Meta:
+        base_manager_name = "every"
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["state", "turn_at", "id"], name="run_queue"),
             models.Index(fields=["state", "finished_at"], name="run_recent"),
         ]
         constraints = [
-            models.UniqueConstraint(fields=["cell", "name"], name="run_name_unique_in_cell"),
+            models.UniqueConstraint(fields=["cell", "name", "attempt"], name="run_attempt_unique_in_cell"),
+            models.UniqueConstraint(
+                fields=["superseded_by"],
+                condition=Q(superseded_by__isnull=False),
+                name="run_supersedes_one",
+            ),
+            models.CheckConstraint(
+                condition=Q(superseded_by__isnull=True)
+                | Q(state__in=sorted(state.value for state in TERMINAL)),
+                name="superseded_run_has_ended",
+            ),
             models.CheckConstraint(condition=Q(devices__gte=1), name="run_needs_a_device"),
             models.CheckConstraint(condition=Q(limit_seconds__gte=1), name="run_has_a_limit"),
             models.CheckConstraint(

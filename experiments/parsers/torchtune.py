@@ -8,6 +8,7 @@ from pathlib import Path
 
 from experiments.states import FinishReason
 
+TAKEN_OVER = "taken_over.txt"  # beside the metrics file
 _METRICS_LINE = re.compile(r"^Step (\d+) \| (.*)$")
 _DIVERGED = re.compile(r"^Step (\d+) \| (?:.* )?loss:[+-]?(?:nan|inf)\b", re.MULTILINE | re.IGNORECASE)
 _AFTER_INIT = re.compile(r"Memory stats after model init:\s+GPU peak memory a[a-z]+: ([\d.]+) GiB")
@@ -58,16 +59,26 @@ class ValidationRecord:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a metrics file holds."""
+    """What a metrics file holds, and what a run that was gone on with took over from an earlier job."""
 
     path: Path
     steps: tuple[StepRecord, ...]
     validations: tuple[ValidationRecord, ...]
-    diverged_at: int | None  # the first step whose loss is no number; such steps are not among the above
+    diverged_at: int | None  # the first step whose loss is no number; such steps are not among the others
+    earlier_steps: tuple[StepRecord, ...] = ()
+    earlier_validations: tuple[ValidationRecord, ...] = ()
+
+    @property
+    def all_steps(self) -> tuple[StepRecord, ...]:
+        return self.earlier_steps + self.steps
+
+    @property
+    def all_validations(self) -> tuple[ValidationRecord, ...]:
+        return self.earlier_validations + self.validations
 
 
 def metrics_file(output_dir: Path) -> Path | None:
-    """The newest DiskLogger file of a run; a resumed run has several."""
+    """The newest DiskLogger file of a run."""
     files = sorted((output_dir / "logs").glob("log_*.txt"))
     return files[-1] if files else None
 
@@ -77,19 +88,29 @@ def read(output_dir: Path) -> Metrics | None:
     path = metrics_file(output_dir)
     if path is None:
         return None
-    text = path.read_text(errors="replace")
-    diverged = _DIVERGED.search(text)
+    text, earlier = path.read_text(errors="replace"), _taken_over(output_dir)
+    diverged = _DIVERGED.search(earlier + text)
     return Metrics(
         path=path,
         steps=tuple(parse_metrics(text)),
         validations=tuple(parse_validations(text)),
         diverged_at=int(diverged[1]) if diverged else None,
+        earlier_steps=tuple(parse_metrics(earlier)),
+        earlier_validations=tuple(parse_validations(earlier)),
     )
+
+
+def _taken_over(output_dir: Path) -> str:
+    """Lines of the epochs that an earlier job took; see scheduler/runtimes/torchtune/takeover.py."""
+    try:
+        return (output_dir / "logs" / TAKEN_OVER).read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def read_metrics(output_dir: Path) -> list[StepRecord]:
     found = read(output_dir)
-    return list(found.steps) if found else []
+    return list(found.all_steps) if found else []
 
 
 def parse_metrics(text: str) -> Iterator[StepRecord]:

@@ -57,7 +57,7 @@ Clock = dict[int, float]
 
 
 def _steady(clock: Clock, validated: Clock, steps_per_epoch: int | None) -> list[float]:
-    warm = min(SLOW_FIRST_STEPS, max(1, len(clock) // 3))
+    warm = min(clock) - 1 + min(SLOW_FIRST_STEPS, max(1, len(clock) // 3))
     return [
         clock[step] - clock[step - 1]
         for step in clock

@@ -6,6 +6,7 @@ from experiments.planning.rows import refused_json
 from experiments.planning.storing import (
     NameTaken,
     Outdated,
+    estimate_rows,
     exported_plan,
     proposal_json,
     record,
@@ -17,6 +18,7 @@ __all__ = [
     "NameTaken",
     "Outdated",
     "Plan",
+    "estimate_rows",
     "exported_plan",
     "plan",
     "plan_probes",

@@ -73,7 +73,7 @@ def with_turns(
     *,
     schedule: Schedule,
     priority: int,
-    max_parallel: int,
+    max_parallel: int | None,
     now: datetime,
 ) -> list[CellEstimate]:
     """The estimates with the start and end of each cell, given the queue."""

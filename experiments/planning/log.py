@@ -36,6 +36,11 @@ def warnings(
     for dataset in found.datasets.values():
         yield from dataset.warnings()
     yield from found.truncations(cells)
+    if document.window is None:
+        yield (
+            "max_parallel is auto: it begins with 1 job and grows while devices idle. Starts and ends are worked out "
+            "as if it had grown already, and held nothing back."
+        )
     yield from _template(document, cells)
     yield from _devices(around)
     yield from _unused(found)

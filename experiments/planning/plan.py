@@ -68,7 +68,7 @@ def plan(*, data: Mapping[str, Any], user: AbstractUser | None, now: datetime) -
         estimates.of_cells(cells, around),
         schedule=schedule,
         priority=document.priority,
-        max_parallel=document.max_parallel,
+        max_parallel=document.window,
         now=now,
     )
     checks.refuse_what_does_not_fit_on_disk(cells, estimated)

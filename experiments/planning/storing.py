@@ -1,6 +1,6 @@
 """Keeping a plan as a draft, in place of an earlier draft of the same name, whose decisions stay."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import count
 from typing import Any
@@ -12,7 +12,7 @@ from experiments import catalogue, layout
 from experiments.access import may_control
 from experiments.layout import PlannedCell, PlannedRun
 from experiments.models import BaseModel, Cell, Dataset, Estimate, Experiment, PlanEntry, Proposal, Run
-from experiments.planning.estimates import CellEstimate
+from experiments.planning.estimates import CellEstimate, RunEstimate
 from experiments.planning.found import Found
 from experiments.planning.plan import Plan
 from experiments.planning.proposals import Proposed
@@ -21,6 +21,7 @@ from experiments.specs import spec_to_json
 from experiments.states import RunState
 
 BATCH = 500
+FIRST_AUTOMATIC_WINDOW = 1
 
 
 class Outdated(Exception):
@@ -75,6 +76,7 @@ def store_probes(
         document={"name": name, "probes_of": of.name, "cells": [cell.name for cell in cells]},
         totals=totals(cells, estimates),
         max_parallel=of.max_parallel,
+        max_parallel_is_auto=of.max_parallel_is_auto,
         priority=of.priority,
         probes_of=of,
         created_by_id=user.pk if user else None,
@@ -92,6 +94,22 @@ def record(
 ) -> None:
     """One more line of the plan's log."""
     _entry(experiment, kind, text, user, now).save()
+
+
+def estimate_rows(run: Run, estimate: RunEstimate) -> Iterator[Estimate]:
+    """What is kept of a run's estimate; nothing is written."""
+    for metric, figure in estimate.by_metric().items():
+        yield Estimate(
+            run=run,
+            metric=metric,
+            value=figure.value,
+            low=figure.low,
+            high=figure.high,
+            grade=figure.grade,
+            n=figure.n,
+            observation_ids=list(figure.observations),
+            note=figure.note,
+        )
 
 
 def stored_plan_json(experiment: Experiment) -> dict[str, Any]:
@@ -170,7 +188,8 @@ def _fields(plan: Plan, now: datetime) -> dict[str, Any]:
         "notes": list(plan.warnings),
         "questions": [question.to_json() for question in plan.questions],
         "totals": plan.totals,
-        "max_parallel": document.max_parallel,
+        "max_parallel": document.window or FIRST_AUTOMATIC_WINDOW,
+        "max_parallel_is_auto": document.window is None,
         "priority": document.priority,
         "evaluation_hold_seconds": document.evaluation_hold_seconds,
         "on_node_lost": document.on_node_lost,
@@ -262,18 +281,7 @@ def _estimates(
 ) -> Iterable[Estimate]:
     for cell, planned, estimate in cells:
         for run, of_run in zip(planned.runs, estimate.runs, strict=True):
-            for metric, figure in of_run.by_metric().items():
-                yield Estimate(
-                    run=stored[cell.pk, run.name],
-                    metric=metric,
-                    value=figure.value,
-                    low=figure.low,
-                    high=figure.high,
-                    grade=figure.grade,
-                    n=figure.n,
-                    observation_ids=list(figure.observations),
-                    note=figure.note,
-                )
+            yield from estimate_rows(stored[cell.pk, run.name], of_run)
 
 
 def _store_proposals(experiment: Experiment, proposals: Iterable[Proposed]) -> None:

@@ -51,7 +51,7 @@ def harvest_paths(
     rest goes on.
     """
     harvest = _Harvest(saying.understood(said, by=by), now)
-    own = {Path(folder) for folder in Run.objects.exclude(directory="").values_list("directory", flat=True)}
+    own = {Path(folder) for folder in Run.every.exclude(directory="").values_list("directory", flat=True)}
     for path in paths:
         root = path.resolve()
         if not root.exists():

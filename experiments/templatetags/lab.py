@@ -10,6 +10,8 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from experiments.models.pausing import Pausable
+
 register = template.Library()
 NOTHING = "–"
 
@@ -19,6 +21,12 @@ def state_label(state: str, hint: str = "") -> SafeString:
     return format_html(
         '<span class="lab-state lab-is-{}" title="{}">{}</span>', state.lower(), hint, state.lower()
     )
+
+
+@register.filter(name="paused")
+def paused_label(row: Pausable) -> SafeString:
+    """Beside its state; by whom and since when is told on hovering. Nothing while it is not paused."""
+    return format_html(" {}", state_label("PAUSED", row.pause)) if row.pause else SafeString("")
 
 
 @register.filter

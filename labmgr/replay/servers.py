@@ -57,11 +57,11 @@ def postgres(folder: Path, *, options: Mapping[str, str], prepare: Prepare | Non
 
 
 @contextmanager
-def redis(folder: Path) -> Iterator[str]:
-    """A running server's URL, durable as that of ./lab."""
+def redis(folder: Path, *, appendfsync: str = "everysec") -> Iterator[str]:
+    """A running server's URL; unless told otherwise it is durable as that of ./lab."""
     socket = folder / "redis.sock"
     options = ["--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--dir", str(folder)]
-    options += ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
+    options += ["--appendonly", "yes", "--appendfsync", appendfsync, "--save", ""]
     command = [str(redis_server(Path(sys.prefix))), *options, "--maxmemory-policy", "noeviction"]
     with _running(command, folder / "redis.log", stop_by=signal.SIGTERM) as process:
         _wait_for(socket.exists, process, folder / "redis.log", "Redis")

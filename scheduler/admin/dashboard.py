@@ -3,16 +3,21 @@
 from datetime import timedelta
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.auth.models import AbstractUser
 from django.db.models import Exists, OuterRef
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils import timezone
+from django.views.decorators.http import require_POST
 
+from experiments.access import may_control_all
 from experiments.admin.base import person
 from experiments.admin.progress import progress_of
 from experiments.models import Experiment, Run
 from experiments.states import RunState
+from scheduler import pausing
 from scheduler.admin.devices import HELD
 from scheduler.models import Device
 from scheduler.queries import waiting_reasons
@@ -22,7 +27,8 @@ DEVICES, EXPERIMENTS, RUNS = 64, 8, 8  # shown of each; the lists have the rest
 
 def context(request: HttpRequest, given: dict[str, Any]) -> dict[str, Any]:
     """Unfold's DASHBOARD_CALLBACK."""
-    return {**given, "title": "Dashboard", **sections(person(request))}
+    user = person(request)
+    return {**given, "title": "Dashboard", "may_steer_queue": _may_steer_queue(user), **sections(user)}
 
 
 def live_view(request: HttpRequest) -> HttpResponse:
@@ -36,8 +42,29 @@ def sections(user: AbstractUser) -> dict[str, Any]:
     if user.has_perm("experiments.view_experiment"):
         shown |= _experiments() | {"may_add": user.has_perm("experiments.add_experiment")}
     if user.has_perm("experiments.view_run"):
-        shown |= _queue() | _running() | _finished()
+        shown |= {"queue_pause": pausing.queue_pause()} | _queue() | _running() | _finished()
     return shown
+
+
+@require_POST
+def pause_view(request: HttpRequest) -> HttpResponse:
+    is_new = pausing.pause_queue(user=person(request), now=timezone.now())
+    messages.success(
+        request, "The queue is paused. What runs goes on." if is_new else "It was paused already."
+    )
+    return redirect("admin:index")
+
+
+@require_POST
+def unpause_view(request: HttpRequest) -> HttpResponse:
+    goes_on = pausing.unpause_queue(user=person(request))
+    messages.success(request, "The queue goes on." if goes_on else "It was not paused.")
+    return redirect("admin:index")
+
+
+def _may_steer_queue(user: AbstractUser) -> bool:
+    """Whether to offer the button; `scheduler.pausing` decides."""
+    return user.has_perm("experiments.view_run") and may_control_all(user)
 
 
 def _devices() -> dict[str, Any]:

@@ -1,14 +1,16 @@
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
+from django.contrib.auth.models import AbstractUser
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from experiments.admin.base import url_of
 from experiments.templatetags import lab as display
-from scheduler import stopping
+from scheduler import draining
 from scheduler.admin import readings
+from scheduler.admin.draining import DrainableAdmin
 from scheduler.models import Device, Lease
 
 HELD = Prefetch(
@@ -17,14 +19,11 @@ HELD = Prefetch(
 
 
 @admin.register(Device)
-class DeviceAdmin(readings.MeasuredAdmin):
-    """Only whether a device takes jobs is for people to say."""
-
+class DeviceAdmin(DrainableAdmin):
     list_display = ["place", "kind", "model_name", "shown_state", "memory", "others", "jobs", "why_not"]
     list_select_related = ["node"]
     list_filter = ["state", "kind", "node"]
     search_fields = ["node__name", "uuid", "model_name"]
-    actions = ["drain", "resume"]
     fieldsets = [
         (None, {"fields": ["place", "kind", "model_name", "identity", "queue"]}),
         (
@@ -38,18 +37,14 @@ class DeviceAdmin(readings.MeasuredAdmin):
         seen: QuerySet[Device] = super().get_queryset(request)
         return seen.select_related("node").prefetch_related(HELD)
 
-    def has_steer_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("scheduler.change_device")
+    def is_withheld(self, row: Device) -> bool:
+        return row.state in (Device.State.DRAINED, Device.State.QUARANTINED)
 
-    @admin.action(description="Drain: take no new jobs", permissions=["steer"])
-    def drain(self, request: HttpRequest, devices: QuerySet[Device]) -> None:
-        changed = stopping.drain(device_ids=[device.pk for device in devices], by=str(request.user))
-        messages.success(request, f"{changed} drained. What runs there goes on.")
+    def drain_rows(self, pks: list[int], *, user: AbstractUser, because: str) -> int:
+        return draining.drain(device_ids=pks, user=user, because=because)
 
-    @admin.action(description="Resume: take jobs again", permissions=["steer"])
-    def resume(self, request: HttpRequest, devices: QuerySet[Device]) -> None:
-        changed = stopping.resume(device_ids=[device.pk for device in devices])
-        messages.success(request, f"{changed} resumed.")
+    def undrain_rows(self, pks: list[int], *, user: AbstractUser) -> int:
+        return draining.undrain(device_ids=pks, user=user)
 
     @admin.display(description="Device", ordering="node__name")
     def place(self, device: Device) -> str:
@@ -65,6 +60,8 @@ class DeviceAdmin(readings.MeasuredAdmin):
 
     @admin.display(description="State", ordering="state")
     def shown_state(self, device: Device) -> SafeString:
+        if device.node.is_draining:
+            return display.state_label(Device.State.DRAINED, device.node.drain_message)
         return display.state_label(device.state, device.state_message)
 
     @admin.display(description="Memory given", ordering="allocated_mib")
@@ -82,7 +79,8 @@ class DeviceAdmin(readings.MeasuredAdmin):
 
     @admin.display(description="Why not all of it")
     def why_not(self, device: Device) -> SafeString:
-        return display.clipped(" ".join(filter(None, (device.state_message, device.foreign_use))))
+        told = (device.node.drain_message, device.state_message, device.foreign_use)
+        return display.clipped(" ".join(filter(None, told)))
 
     @admin.display(description="Held by")
     def jobs(self, device: Any) -> str | SafeString:

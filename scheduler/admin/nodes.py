@@ -1,22 +1,25 @@
 from typing import cast
 
 from django.contrib import admin
+from django.contrib.auth.models import AbstractUser
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from experiments.templatetags import lab as display
+from scheduler import draining
 from scheduler.admin import readings
+from scheduler.admin.draining import DrainableAdmin
 from scheduler.models import Node, NodeQuerySet, SessionState
 
 
 @admin.register(Node)
-class NodeAdmin(readings.MeasuredAdmin):
-    list_display = ["name", "kind", "renewed", "device_count", "memory", "threads", "takes_jobs"]
+class NodeAdmin(DrainableAdmin):
+    list_display = ["name", "kind", "renewed", "device_count", "memory", "threads", "takes_jobs", "why_not"]
     list_filter = ["is_simulated", "is_draining"]
     search_fields = ["name"]
     fieldsets = [
-        (None, {"fields": ["name", "kind", "pool", "takes_jobs", "device_count"]}),
+        (None, {"fields": ["name", "kind", "pool", "takes_jobs", "drain_message", "device_count"]}),
         ("Given to jobs", {"fields": ["memory", "threads"]}),
         ("Its agent's session", {"fields": ["session_renewed_at", "session_epoch", "boot_id"]}),
     ]
@@ -26,6 +29,15 @@ class NodeAdmin(readings.MeasuredAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
         seen = cast(NodeQuerySet, super().get_queryset(request))
         return seen.with_session_state().annotate(devices_known=Count("devices"))
+
+    def is_withheld(self, row: Node) -> bool:
+        return row.is_draining
+
+    def drain_rows(self, pks: list[int], *, user: AbstractUser, because: str) -> int:
+        return draining.drain_nodes(node_ids=pks, user=user, because=because)
+
+    def undrain_rows(self, pks: list[int], *, user: AbstractUser) -> int:
+        return draining.undrain_nodes(node_ids=pks, user=user)
 
     @admin.display(description="Kind", ordering="is_simulated")
     def kind(self, node: Node) -> str:
@@ -55,5 +67,9 @@ class NodeAdmin(readings.MeasuredAdmin):
         """Not while it is drained or its agent is away."""
         session = str(getattr(node, "session_state", SessionState.LIVE))
         if node.is_draining:
-            return display.state_label("DRAINED")
+            return display.state_label("DRAINED", node.drain_message)
         return display.state_label("AVAILABLE" if session == SessionState.LIVE else session)
+
+    @admin.display(description="Why not")
+    def why_not(self, node: Node) -> SafeString:
+        return display.clipped(node.drain_message)

@@ -21,7 +21,7 @@ from experiments.admin.pages import may_control
 from experiments.models import Observation, Run
 from experiments.states import RunKind, RunState
 from experiments.templatetags import lab as display
-from scheduler.admin import dashboard
+from scheduler.admin import again, dashboard
 from scheduler.models import Launch
 from scheduler.queries import waiting_reasons
 
@@ -32,6 +32,11 @@ _LAUNCHES = Prefetch(
 
 
 class RunList(LabList):
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Run]:
+        """Of each run its last attempt; the earlier ones are named on its page."""
+        runs: QuerySet[Run] = super().get_queryset(request, exclude_parameters)
+        return runs.filter(superseded_by__isnull=True)
+
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         waits = any(run.state == RunState.QUEUED for run in self.result_list)
@@ -61,12 +66,14 @@ class RunAdmin(ReadOnlyAdmin):
         return RunList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
-        seen: QuerySet[Run] = super().get_queryset(request)
-        return seen.select_related("cell__experiment").prefetch_related(_LAUNCHES)
+        return Run.every.select_related("cell__experiment").prefetch_related(_LAUNCHES).order_by("-id")
 
     def pages(self) -> list[Page]:
         return [
             ("dashboard/", "dashboard", dashboard.live_view),
+            ("again/<int:pk>/", "again", self.again_view),
+            ("queue/pause/", "pause", dashboard.pause_view),
+            ("queue/unpause/", "unpause", dashboard.unpause_view),
             ("<int:pk>/live/", "live", self.live_view),
             ("<int:pk>/cancel/", "cancel", self.cancel_view),
             ("<int:pk>/estimates/<slug:metric>/", "evidence", self.evidence_view),
@@ -86,6 +93,10 @@ class RunAdmin(ReadOnlyAdmin):
         if run.is_finished:
             response["HX-Refresh"] = "true"
         return response
+
+    def again_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """What of an experiment would be run again, and the button that does it."""
+        return again.page(self, request, pk)
 
     @method_decorator(require_POST)
     def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -153,4 +164,5 @@ def _page_context(run: Run, user: AbstractUser) -> dict[str, Any]:
         "spec": json.dumps(run.spec, indent=2, ensure_ascii=False),
         "observations": run.observations.all()[:200],
         "depends_on": run.depends_on,
+        "attempts": Run.every.filter(cell=run.cell_id, name=run.name).order_by("attempt"),
     }

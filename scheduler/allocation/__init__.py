@@ -9,6 +9,16 @@ from scheduler.allocation.items import (
     Running,
     empty_node,
 )
-from scheduler.allocation.placing import place
+from scheduler.allocation.placing import could_hold, place
 
-__all__ = ["Decision", "FreeDevice", "FreeNode", "Placement", "QueueItem", "Running", "empty_node", "place"]
+__all__ = [
+    "Decision",
+    "FreeDevice",
+    "FreeNode",
+    "Placement",
+    "QueueItem",
+    "Running",
+    "could_hold",
+    "empty_node",
+    "place",
+]

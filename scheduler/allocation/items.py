@@ -38,6 +38,7 @@ class FreeDevice:
     free_mib: int
     utilisation_percent: int = 0
     is_offered: bool = True  # not while it is drained or in quarantine
+    withheld_because: str = ""  # where it is not offered: who drained it, or what is wrong
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,6 +48,11 @@ def place(
     return Decision(tuple(placements), Waiting(waits), reserved)
 
 
+def could_hold(item: QueueItem, nodes: Iterable[FreeNode]) -> frozenset[str]:
+    """The nodes of its pool that could ever hold an item, whatever they hold now."""
+    return PoolRoom(node for node in nodes if node.pool_key == item.pool_key).holding(item)
+
+
 def _passes(nodes: Sequence[FreeNode], running: Iterable[Running], now: float) -> dict[Pool, "_Pass"]:
     keys = dict.fromkeys(node.pool_key for node in nodes)
     passes = {key: _Pass([node for node in nodes if node.pool_key == key], now) for key in keys}

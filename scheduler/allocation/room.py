@@ -7,7 +7,16 @@ from scheduler.allocation.items import FreeDevice, FreeNode, QueueItem
 
 
 class DeviceRoom:
-    __slots__ = ("free_mib", "id", "index", "is_offered", "memory_mib", "place", "utilisation_percent")
+    __slots__ = (
+        "free_mib",
+        "id",
+        "index",
+        "is_offered",
+        "memory_mib",
+        "place",
+        "utilisation_percent",
+        "withheld_because",
+    )
 
     def __init__(self, device: FreeDevice, place: int) -> None:
         self.id = device.id
@@ -16,6 +25,7 @@ class DeviceRoom:
         self.free_mib = device.free_mib
         self.utilisation_percent = device.utilisation_percent
         self.is_offered = device.is_offered
+        self.withheld_because = device.withheld_because
         self.place = place  # in the pool, so that equals are taken in a fixed order
 
     def offers(self, memory_mib: int | None) -> bool:

@@ -33,7 +33,9 @@ class Wait:
             return "waits for another run of its experiment to end (max_parallel)"
         if self.why is Why.NEVER:
             return _never(self.item, nodes)
-        lack = f"needs {_needs(self.item)}; free now: {_free_now(self.item, nodes)}"
+        lack = (
+            f"needs {_needs(self.item)}; free now: {_free_now(self.item, nodes)}{_withheld(self.item, nodes)}"
+        )
         if self.why is Why.DELAYS and self.head:
             return f"waits behind run {self.head.run_ids[0]}, which it would delay: it {lack}"
         return lack
@@ -56,7 +58,8 @@ class Waiting(Mapping[int, str]):
 def _never(item: QueueItem, nodes: list[NodeRoom]) -> str:
     drained = [node.name for node in nodes if node.could_ever_hold(item, drained_too=True)]
     if drained:
-        return f"needs {_needs(item)}; devices of node {', '.join(drained[:NODES_NAMED])} that could hold it are drained"
+        names = ", ".join(drained[:NODES_NAMED])
+        return f"needs {_needs(item)}; devices of node {names} that could hold it are drained{_withheld(item, nodes)}"
     together = sum(len(node.devices) for node in nodes)
     if item.devices > 1 and together >= item.devices:
         largest = max(len(node.devices) for node in nodes)
@@ -73,6 +76,28 @@ def _free_now(item: QueueItem, nodes: list[NodeRoom]) -> str:
     told = [f"node {node.name} has {_offered(item, node)}" for node in able[:NODES_NAMED]]
     more = len(able) - NODES_NAMED
     return ", ".join(told + ([f"and {more} more nodes too little"] if more > 0 else []))
+
+
+def _withheld(item: QueueItem, nodes: list[NodeRoom]) -> str:
+    """Whose devices would be there for it, were they not drained; by whom and why."""
+    told = [text for node in nodes if node.could_ever_hold(item, drained_too=True) for text in _drained(node)]
+    more = [f"and {len(told) - NODES_NAMED} more"] if len(told) > NODES_NAMED else []
+    return f"; not offered: {', '.join(told[:NODES_NAMED] + more)}" if told else ""
+
+
+def _drained(node: NodeRoom) -> list[str]:
+    """The node as a whole, or each of its devices."""
+    withheld = sorted(
+        (device.index, device.withheld_because) for device in node.devices if not device.is_offered
+    )
+    because = {reason for _, reason in withheld}
+    if len(withheld) == len(node.devices) and len(because) == 1:
+        return [_with_reason(node.name, because.pop())]
+    return [_with_reason(f"{node.name}:{index}", reason) for index, reason in withheld]
+
+
+def _with_reason(name: str, reason: str) -> str:
+    return f"{name} ({reason.rstrip('.')})" if reason else name
 
 
 def _offered(item: QueueItem, node: NodeRoom) -> str:

@@ -8,6 +8,7 @@ from scheduler.models import Device, Job, Node
 class RunFilter(LabFilter):
     experiment = filters.CharFilter("cell__experiment__name")
     cell = filters.CharFilter("cell__name")
+    superseded = filters.BooleanFilter("superseded_by", lookup_expr="isnull", exclude=True)
 
     class Meta:
         model = Run

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from math import isfinite
 
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
@@ -30,11 +31,18 @@ from scheduler.api.serializers import (
 
 
 class RunViewSet(LabViewSet[Run]):
-    queryset = Run.objects.select_related("cell__experiment").prefetch_related("launches").order_by("-id")
+    queryset = Run.every.select_related("cell__experiment").prefetch_related("launches").order_by("-id")
     filterset_class = RunFilter
 
     def get_serializer_class(self) -> type[BaseSerializer[Run]]:
         return EstimatedRunSerializer if self.action == "retrieve" else RunSerializer
+
+    def get_queryset(self) -> QuerySet[Run]:
+        """The list has the last attempt of each run, unless it is asked otherwise; by its id any is found."""
+        runs = super().get_queryset()
+        if self.action == "list" and "superseded" not in self.request.query_params:
+            return runs.filter(superseded_by__isnull=True)
+        return runs
 
     @cached_property
     def waiting_reasons(self) -> Mapping[int, str]:

@@ -32,6 +32,8 @@ class RunSerializer(serializers.ModelSerializer[Run]):
             "waiting_for",
             "jobs",
             "depends_on",
+            "attempt",
+            "superseded_by",
             "spec",
             "devices",
             "device_memory_mib",
@@ -159,6 +161,7 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
             "pool",
             "is_simulated",
             "is_draining",
+            "drain_message",
             "session_state",
             "session_epoch",
             "session_renewed_at",
@@ -189,6 +192,16 @@ class HostReadingSerializer(serializers.ModelSerializer[HostReading]):
         model = HostReading
         fields = ["at", "used_mib", "load"]
         read_only_fields = fields
+
+
+class QueueSerializer(serializers.Serializer[Any]):
+    paused_at = serializers.DateTimeField(allow_null=True)
+    paused_by = serializers.CharField()
+    queued_runs = serializers.IntegerField()
+
+
+class DrainSerializer(serializers.Serializer[Any]):
+    because = serializers.CharField(default="", allow_blank=True, max_length=1000, help_text="Why.")
 
 
 class HoursSerializer(serializers.Serializer[Any]):

@@ -1,4 +1,4 @@
-"""Jobs, devices and nodes: machines write them, people read them."""
+"""Jobs, devices and nodes: machines write them, people read them, and drain nodes and devices."""
 
 from datetime import datetime, timedelta
 
@@ -8,10 +8,13 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from experiments.api.permissions import MayView, acting_user
 from experiments.api.responses import LabViewSet
+from scheduler import draining
 from scheduler.api.filters import DeviceFilter, JobFilter, NodeFilter
 from scheduler.api.serializers import (
     DeviceSerializer,
+    DrainSerializer,
     HostReadingSerializer,
     HoursSerializer,
     JobSerializer,
@@ -44,6 +47,21 @@ class DeviceViewSet(LabViewSet[Device]):
         chosen = Reading.objects.filter(device=self.get_object())
         return Response(ReadingSerializer(series.recent(chosen, since=_since(request)), many=True).data)
 
+    @extend_schema(request=DrainSerializer, responses=DeviceSerializer)
+    @action(detail=True, methods=["post"], permission_classes=[MayView])
+    def drain(self, request: Request, pk: str) -> Response:
+        """Let it take no new jobs; what runs there goes on. Needs the permission `scheduler.change_device`."""
+        device = self.get_object()
+        draining.drain(device_ids=[device.pk], user=acting_user(request), because=_because(request))
+        return Response(self.get_serializer(self.get_object()).data)
+
+    @extend_schema(request=None, responses=DeviceSerializer)
+    @action(detail=True, methods=["post"], permission_classes=[MayView])
+    def undrain(self, request: Request, pk: str) -> Response:
+        """Let it take jobs again. Needs the permission `scheduler.change_device`."""
+        draining.undrain(device_ids=[self.get_object().pk], user=acting_user(request))
+        return Response(self.get_serializer(self.get_object()).data)
+
 
 class NodeViewSet(LabViewSet[Node]):
     queryset = Node.objects.with_session_state().order_by("name")
@@ -56,6 +74,27 @@ class NodeViewSet(LabViewSet[Node]):
         """Memory and load of a machine in the last hours, at most 500 points."""
         chosen = HostReading.objects.filter(node=self.get_object())
         return Response(HostReadingSerializer(series.recent(chosen, since=_since(request)), many=True).data)
+
+    @extend_schema(request=DrainSerializer, responses=NodeSerializer)
+    @action(detail=True, methods=["post"], permission_classes=[MayView])
+    def drain(self, request: Request, pk: str) -> Response:
+        """Let none of its devices take new jobs; what runs there goes on. Needs `scheduler.change_device`."""
+        node = self.get_object()
+        draining.drain_nodes(node_ids=[node.pk], user=acting_user(request), because=_because(request))
+        return Response(self.get_serializer(self.get_object()).data)
+
+    @extend_schema(request=None, responses=NodeSerializer)
+    @action(detail=True, methods=["post"], permission_classes=[MayView])
+    def undrain(self, request: Request, pk: str) -> Response:
+        """Let it take jobs again, on devices that are not drained themselves. Needs `scheduler.change_device`."""
+        draining.undrain_nodes(node_ids=[self.get_object().pk], user=acting_user(request))
+        return Response(self.get_serializer(self.get_object()).data)
+
+
+def _because(request: Request) -> str:
+    asked = DrainSerializer(data=request.data)
+    asked.is_valid(raise_exception=True)
+    return str(asked.validated_data["because"])
 
 
 def _since(request: Request) -> datetime:

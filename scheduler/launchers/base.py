@@ -5,7 +5,7 @@ launcher and its supervisors import this, too.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -81,6 +81,9 @@ class Launcher(Protocol):
 
         Submitting a job that was launched before starts nothing: it is adopted.
         """
+
+    def submit_all(self, requests: Sequence[LaunchRequest]) -> dict[int, LaunchError]:
+        """Submit several, whose supervisors start side by side; by the ids of their jobs, why some were not launched."""
 
     def adopt(self, *, job_id: int, control_dir: Path, was_launched: bool = False) -> Adoption:
         """Take over a job that may have been launched by an earlier process; may be repeated.

@@ -12,6 +12,7 @@ import selectors
 import signal
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,20 +49,47 @@ class LocalLauncher:
 
     def submit(self, request: LaunchRequest) -> None:
         """See base.Launcher."""
-        try:
-            answer = self._launch(request)
-            adoption = self.adopt(job_id=request.job_id, control_dir=request.control_dir)
-        except (OSError, records.RecordError) as error:
-            raise LaunchError(f"Job {request.job_id} was not launched: {error}") from error
-        if adoption is Adoption.ABSENT:
-            reason = answer or _last_words(request.control_dir)
-            raise LaunchError(f"Job {request.job_id} was not launched: {reason}")
+        if refused := self.submit_all([request]):
+            raise refused[request.job_id]
 
-    def _launch(self, request: LaunchRequest) -> str:
-        if records.read_supervisor(request.control_dir):
-            return "it was launched before"
-        records.write_launch(request)
-        return self._resident.launch(request.control_dir.absolute())
+    def submit_all(self, requests: Sequence[LaunchRequest]) -> dict[int, LaunchError]:
+        """See base.Launcher."""
+        answers = self._launch(requests)
+        refused = {r.job_id: why for r in requests if (why := self._take(r, answers.get(r.job_id, "")))}
+        return {
+            job_id: LaunchError(f"Job {job_id} was not launched: {why}") for job_id, why in refused.items()
+        }
+
+    def _launch(self, requests: Sequence[LaunchRequest]) -> dict[int, str]:
+        """What was answered for each, by job."""
+        answers: dict[int, str] = {}
+        prepared: dict[int, Path] = {}
+        for request in requests:
+            try:
+                if records.read_supervisor(request.control_dir):
+                    answers[request.job_id] = "it was launched before"
+                else:
+                    records.write_launch(request)
+                    prepared[request.job_id] = request.control_dir.absolute()
+            except (OSError, records.RecordError) as error:
+                answers[request.job_id] = f"{error}"
+        return answers | self._ask(prepared)
+
+    def _ask(self, prepared: Mapping[int, Path]) -> dict[int, str]:
+        if not prepared:
+            return {}
+        try:
+            return dict(zip(prepared, self._resident.launch(list(prepared.values())), strict=True))
+        except (OSError, LaunchError) as error:  # some may have started: whether they have is looked at
+            return dict.fromkeys(prepared, f"{error}")
+
+    def _take(self, request: LaunchRequest, answer: str) -> str:
+        """Watch it; or why it was not launched."""
+        try:
+            adoption = self.adopt(job_id=request.job_id, control_dir=request.control_dir)
+        except (OSError, LaunchError, records.RecordError) as error:
+            return f"{error}"
+        return (answer or _last_words(request.control_dir)) if adoption is Adoption.ABSENT else ""
 
     def adopt(self, *, job_id: int, control_dir: Path, was_launched: bool = False) -> Adoption:
         """See base.Launcher. Raises LaunchError for a job whose supervisor lives, but out of our sight."""

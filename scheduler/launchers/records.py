@@ -42,14 +42,16 @@ class SupervisorRecord:
     leader: Process | None = None
 
 
-def write_launch(request: LaunchRequest, *, durable: bool = True) -> None:
-    """Make the control directory and put the request into it."""
+def write_launch(request: LaunchRequest) -> None:
+    """Make the control directory and put the request into it: not synced, since what a power cut takes of it was
+    either read by a supervisor whose own record tells of it, or is written again.
+    """
     request.control_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     request.control_dir.chmod(0o700)
     paths = {name: str(getattr(request, name).absolute()) for name in ("cwd", "log_path", "control_dir")}
     fence = str(request.fence_file.absolute()) if request.fence_file else None
     document = {**vars(request), **paths, "env": dict(request.env), "fence_file": fence}
-    _write(request.control_dir / LAUNCH, document, durable=durable)
+    _write(request.control_dir / LAUNCH, document, durable=False)
 
 
 def read_launch(control_dir: Path) -> LaunchRequest | None:

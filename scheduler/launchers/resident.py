@@ -1,7 +1,7 @@
 """The resident launcher: a small process that forks a supervisor for every job.
 
-It reads control directories from a socket, one JSON line each, and answers each with a line once the
-supervisor has its record on disk. It ends when the socket closes, and its supervisors live on. Started by
+It reads control directories from a socket, a JSON line for those that start side by side, and answers each line once
+their supervisors have their records on disk. It ends when the socket closes, and its supervisors live on. Started by
 ResidentHandle as `python -m scheduler.launchers.resident <descriptor of the socket>`, in its own session.
 """
 
@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from scheduler.launchers import supervisor
@@ -21,26 +22,43 @@ def serve(channel: int) -> None:
     gc.freeze()  # keeps the collector from touching, and so copying, pages that all supervisors share
     with open(channel, encoding="ascii", closefd=False) as lines:
         for line in lines:
-            answer = _try_launch(Path(json.loads(line)["control_dir"]), channel)
-            os.write(channel, (json.dumps({"answer": answer}) + "\n").encode())
+            answers = _launch([Path(name) for name in json.loads(line)["control_dirs"]], channel)
+            with open(channel, "w", encoding="ascii", closefd=False) as out:  # whole, however long it is
+                out.write(json.dumps({"answers": answers}) + "\n")
 
 
-def _try_launch(control_dir: Path, channel: int) -> str:
-    try:
-        return _launch(control_dir, channel)
-    except OSError as error:
-        return f"no supervisor could be forked ({error}); look at the limits on processes, files and memory"
+def _launch(control_dirs: Sequence[Path], channel: int) -> list[str]:
+    """Fork a supervisor for each, which start side by side; what they answered."""
+    waited_for: list[int] = []
+    refused: dict[int, str] = {}
+    for number, control_dir in enumerate(control_dirs):
+        try:
+            waited_for.append(_fork(control_dir, ours=[channel, *waited_for]))
+        except OSError as error:
+            told = (
+                f"no supervisor could be forked ({error}); look at the limits on processes, files and memory"
+            )
+            refused[number] = told
+    answers = map(_answer, waited_for)
+    return [refused[number] if number in refused else next(answers) for number in range(len(control_dirs))]
 
 
-def _launch(control_dir: Path, channel: int) -> str:
-    """Fork a supervisor; what it answered, nothing if it died first."""
+def _fork(control_dir: Path, *, ours: Sequence[int]) -> int:
+    """Fork a supervisor; the descriptor on which it will answer. It keeps none of ours: the agent must see the socket
+    close when the resident dies.
+    """
     answer, confirm = os.pipe()
     if os.fork() == 0:
-        os.close(channel)  # the agent must see this socket close when the resident dies
-        os.close(answer)
+        for descriptor in (*ours, answer):
+            os.close(descriptor)
         supervisor.main(control_dir, confirm)
     os.close(confirm)
-    with os.fdopen(answer, encoding="utf-8") as file:
+    return answer
+
+
+def _answer(descriptor: int) -> str:
+    """What a supervisor answered, nothing if it died first."""
+    with os.fdopen(descriptor, encoding="utf-8") as file:
         return file.read()
 
 

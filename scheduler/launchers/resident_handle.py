@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,36 +36,37 @@ class ResidentHandle:
     def pid(self) -> int | None:
         return self._started.process.pid if self._started else None
 
-    def launch(self, control_dir: Path) -> str:
-        """Have a supervisor started; what it answered. Asking twice is harmless: the second one refuses."""
+    def launch(self, control_dirs: Sequence[Path]) -> list[str]:
+        """Have a supervisor started for each; what they answered. Asking twice is harmless: the second one refuses."""
+        names = ", ".join(map(str, control_dirs))
         for _ in range(TRIES):
             try:
-                return self._ask(control_dir)
+                return self._ask(control_dirs)
             except ConnectionError:
                 code = self.stop()
             except TimeoutError as error:
                 self.stop()
                 raise LaunchError(
-                    f"No supervisor answered for {control_dir} in {ANSWER_SECONDS:g} s. Look whether its "
+                    f"No supervisor answered for {names} in {ANSWER_SECONDS:g} s. Look whether its "
                     "disk hangs. The job may have started: adopt it before launching it again."
                 ) from error
         raise LaunchError(
-            f"The resident launcher died {TRIES} times (exit code {code}) over {control_dir}. To see why, run "
+            f"The resident launcher died {TRIES} times (exit code {code}) over {names}. To see why, run "
             f"`{' '.join(_command('0'))}` in {_ROOT}: it should wait for input."
         )
 
-    def _ask(self, control_dir: Path) -> str:
+    def _ask(self, control_dirs: Sequence[Path]) -> list[str]:
         if self._started is None:
             self._started = _start()
         channel = self._started.channel
-        channel.sendall((json.dumps({"control_dir": str(control_dir)}) + "\n").encode())
+        channel.sendall((json.dumps({"control_dirs": [*map(str, control_dirs)]}) + "\n").encode())
         line = b""
         while not line.endswith(b"\n"):
             received = channel.recv(4096)
             if not received:
                 raise ConnectionResetError("the resident launcher closed its socket")
             line += received
-        return str(json.loads(line)["answer"])
+        return [str(answer) for answer in json.loads(line)["answers"]]
 
     def stop(self) -> int | None:
         """End the resident launcher, and so no job; its exit code."""

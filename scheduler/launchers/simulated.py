@@ -11,7 +11,7 @@ import heapq
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -63,6 +63,16 @@ class SimulatedLauncher:
             raise LaunchError(f"Job {request.job_id} has no duration_seconds; a simulated launch needs one.")
         if self.adopt(job_id=request.job_id, control_dir=request.control_dir) is Adoption.ABSENT:
             self._start(request)
+
+    def submit_all(self, requests: Sequence[LaunchRequest]) -> dict[int, LaunchError]:
+        """See base.Launcher."""
+        refused: dict[int, LaunchError] = {}
+        for request in requests:
+            try:
+                self.submit(request)
+            except (LaunchError, OSError, ValueError, TypeError) as error:  # its record may hold anything
+                refused[request.job_id] = LaunchError(f"{error}")
+        return refused
 
     def _start(self, request: LaunchRequest) -> None:
         timer = _Timer(

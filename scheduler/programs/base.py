@@ -39,6 +39,7 @@ class CarriedRun:
     cancelled: bool = False
     builds_on_spec: RunSpec | None = None
     builds_on_directory: Path | None = None
+    earlier_directories: tuple[Path, ...] = ()  # of a fine-tune's earlier jobs, the newest first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,10 @@ class Program(Protocol):
 
     def verify(self, job: PlacedJob, record: ExitRecord) -> Mapping[int, Verdict]:
         """A verdict for each of the job's runs, found in its files."""
+        ...
+
+    def lack(self, run: CarriedRun, paths: JobPaths) -> str:
+        """What is not there any more of the results of a run that succeeded; empty when it is whole. Changes nothing."""
         ...
 
 

@@ -6,31 +6,20 @@
     adapter  the adapter of the last epoch, without what torchtune puts beside it; of a full fine-tune, all of it
     none     nothing, of a probe
 
-Which epoch stays is written down before anything is removed, so that a removal that was cut short goes on with the
-same one. Epochs are counted from 0, as torchtune does.
+Which epoch stays is written down first; see experiments.kept.
 """
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from experiments.beneath import open_beneath, remove_beneath, write_beneath
+from experiments.beneath import remove_beneath
+from experiments.kept import ADAPTER_FILES
 from experiments.parsers.torchtune import ValidationRecord
 
 Keep = Literal["all", "last", "best", "adapter", "none"]
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-_KEPT = "kept.json"
 _RESUMABLE = "recipe_state"
-_MIB = 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Kept:
-    epoch: int
-    checkpoint_mib: float  # what the epoch's folder took before anything was removed
 
 
 def choose_epoch(*, keep: Keep, epochs: int, val_losses: Mapping[int, float]) -> int:
@@ -57,28 +46,6 @@ def to_remove(*, keep: Keep, kept_epoch: int, found: Iterable[str]) -> list[str]
         return []
     kept = f"epoch_{kept_epoch}" if keep != "none" else ""
     return [name for name in found if name == _RESUMABLE or (name.startswith("epoch_") and name != kept)]
-
-
-def read_kept(run_directory: Path, *, epochs: int) -> Kept | None:
-    """What was written down; None where nothing was, or nothing that makes sense."""
-    try:
-        with open_beneath(run_directory, run_directory / "output" / _KEPT) as file:
-            found = json.load(file)
-        kept = Kept(int(found["epoch"]), float(found["checkpoint_mib"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return kept if 0 <= kept.epoch < epochs else None
-
-
-def write_kept(run_directory: Path, *, epoch: int) -> Kept:
-    size = sum(
-        file.lstat().st_size
-        for file in (run_directory / "output" / f"epoch_{epoch}").rglob("*")
-        if file.is_file() and not file.is_symlink()
-    )
-    kept = Kept(epoch, size / _MIB)
-    write_beneath(run_directory, run_directory / "output" / _KEPT, json.dumps(asdict(kept)))
-    return kept
 
 
 def prune(run_directory: Path, *, keep: Keep, kept_epoch: int) -> None:

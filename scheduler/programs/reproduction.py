@@ -19,9 +19,10 @@ def environment_json(*, model_path: Path, data: Iterable[DataSource], ml_python:
     facts: Mapping[str, Any] = {
         "versions": dict(ml_versions(ml_python)),
         "python": str(ml_python),
-        "model": {"path": str(model_path), "hash": _model_hash(model_path)},
+        "model": {"path": str(model_path), "hash": hash_of_model(model_path)},
         "datasets": [
-            {"path": path, "sha256": _sha256(Path(path))} for path in sorted({source.path for source in data})
+            {"path": path, "sha256": hash_of_file(Path(path))}
+            for path in sorted({source.path for source in data})
         ],
     }
     return json.dumps(facts, indent=1)
@@ -32,7 +33,7 @@ def copies(folder: Path, names: Iterable[str], *, into: Path) -> dict[Path, str]
     return {into / name: (folder / name).read_text(encoding="utf-8") for name in names}
 
 
-def _sha256(path: Path) -> str | None:
+def hash_of_file(path: Path) -> str | None:
     """None for a file that is not there: the program itself then says so best."""
     try:
         with path.open("rb") as file:
@@ -41,7 +42,7 @@ def _sha256(path: Path) -> str | None:
         return None
 
 
-def _model_hash(path: Path) -> str | None:
+def hash_of_model(path: Path) -> str | None:
     """As the catalogue has it; None for a model that is not whole, which its program finds out as well."""
     try:
         return read_model(path).content_hash

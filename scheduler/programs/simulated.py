@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 
 from scheduler.launchers.base import ExitRecord
-from scheduler.programs.base import Command, PlacedJob, Surroundings, Verdict, ended_by_us, succeeded
+from scheduler.paths import JobPaths
+from scheduler.programs.base import (
+    CarriedRun,
+    Command,
+    PlacedJob,
+    Surroundings,
+    Verdict,
+    ended_by_us,
+    succeeded,
+)
 
 
 class Simulated:
@@ -12,6 +21,9 @@ class Simulated:
 
     def settled(self, job: PlacedJob) -> Mapping[int, Verdict]:
         return {}
+
+    def lack(self, run: CarriedRun, paths: JobPaths) -> str:
+        return ""
 
     def verify(self, job: PlacedJob, record: ExitRecord) -> Mapping[int, Verdict]:
         return {run.run_id: ended_by_us(run, record) or succeeded() for run in job.runs}

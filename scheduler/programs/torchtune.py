@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from experiments import recipes, torchtune_command
 from experiments.parsers import torchtune as parser
@@ -15,8 +14,9 @@ from experiments.specs import FinetuneSpec, ProbeSpec
 from experiments.torchtune_builders import missing_special_tokens
 from experiments.torchtune_config import build_config
 from scheduler.launchers.base import ExitRecord
-from scheduler.programs import checkpoints, probe_rows, torchtune_verdict
-from scheduler.programs.base import Command, PlacedJob, Surroundings, Verdict
+from scheduler.paths import JobPaths
+from scheduler.programs import probe_rows, resuming, torchtune_verdict
+from scheduler.programs.base import CarriedRun, Command, PlacedJob, Surroundings, Verdict
 from scheduler.programs.environment import job_environment
 from scheduler.programs.reproduction import COMMAND, ENVIRONMENT, copies, environment_json
 from scheduler.programs.torchtune_measurements import Finished
@@ -27,10 +27,12 @@ RUNTIME = Path(__file__).resolve().parent.parent / "runtimes" / "torchtune"
 class Torchtune:
     def prepare(self, job: PlacedJob, surroundings: Surroundings) -> Command:
         asked = job.runs[0].spec
-        spec = _trained(job)
+        spec = _trained(job.runs[0], job.paths)
         recipe = recipes.named(spec.recipe, method=spec.method)
         config = _config(job, spec, recipe)
         argv = torchtune_command.arguments(python=str(surroundings.ml_python), spec=spec, recipe=recipe)
+        environment = _environment(asked, surroundings)
+        resumed = resuming.resumption(job=job, recipe=recipe, config=config, environment=environment)
         folder = job.paths.directory
         code = folder / torchtune_command.CODE
         env = {**job_environment(job, surroundings), "PYTHONPATH": str(code)}
@@ -38,13 +40,15 @@ class Torchtune:
             argv=torchtune_command.repeating(argv), env=env, code_folder=torchtune_command.CODE
         )
         files = {
-            folder / torchtune_command.CONFIG: yaml.safe_dump(config, sort_keys=False),
-            folder / ENVIRONMENT: _environment(asked, surroundings),
+            folder / torchtune_command.CONFIG: resuming.config_text(config),
+            folder / ENVIRONMENT: environment,
             folder / COMMAND: script,
-            **copies(RUNTIME, _modules(config, recipe), into=code),
+            **copies(RUNTIME, sorted(_modules(config, recipe) | resumed.modules), into=code),
             **_own_recipe(spec, folder),
             **_rows(asked, folder),
+            **resumed.files(job, spec),
         }
+        argv = resumed.arguments(argv)
         return Command(argv=argv, env=env, files=files, executables=frozenset({folder / COMMAND}))
 
     def settled(self, job: PlacedJob) -> Mapping[int, Verdict]:
@@ -53,25 +57,26 @@ class Torchtune:
     def verify(self, job: PlacedJob, record: ExitRecord) -> Mapping[int, Verdict]:
         run = job.runs[0]
         finished = Finished(
-            spec=_trained(job),
+            spec=_trained(run, job.paths),
             paths=job.paths,
             record=record,
             metrics=parser.read(job.paths.output),
             on_gpu=job.on_gpu,
         )
-        return {run.run_id: torchtune_verdict.verdict(run, finished)}
+        verdict = torchtune_verdict.verdict(run, finished)
+        message = f"{verdict.outcome.message} {resuming.told(job)}".strip()
+        return {run.run_id: replace(verdict, outcome=replace(verdict.outcome, message=message))}
+
+    def lack(self, run: CarriedRun, paths: JobPaths) -> str:
+        if not paths.directory.is_dir():
+            return f"{paths.directory} is not there."
+        return torchtune_verdict.lack(run, _trained(run, paths), paths)
 
 
-def adapter_directory(run_directory: Path, spec: FinetuneSpec) -> Path:
-    """Where the result of the kept epoch lies: the adapter, or all weights of a full fine-tune."""
-    kept = checkpoints.read_kept(run_directory, epochs=spec.epochs)
-    return run_directory / "output" / f"epoch_{kept.epoch if kept else spec.epochs - 1}"
-
-
-def _trained(job: PlacedJob) -> FinetuneSpec:
-    spec = job.runs[0].spec
+def _trained(run: CarriedRun, paths: JobPaths) -> FinetuneSpec:
+    spec = run.spec
     if isinstance(spec, ProbeSpec):
-        return probe_rows.probed(spec, job.paths.directory / probe_rows.ROWS)
+        return probe_rows.probed(spec, paths.directory / probe_rows.ROWS)
     assert isinstance(spec, FinetuneSpec)
     return spec
 
@@ -92,12 +97,12 @@ def _config(job: PlacedJob, spec: FinetuneSpec, recipe: Recipe) -> Mapping[str, 
     return config
 
 
-def _modules(config: Mapping[str, Any], recipe: Recipe) -> list[str]:
+def _modules(config: Mapping[str, Any], recipe: Recipe) -> set[str]:
     """Our own that the run needs beside it."""
     named = {str(config["metric_logger"]["_component_"]), str(config["dataset"]["_component_"])}
     named |= {str(config["dataset_val"]["_component_"])} if "dataset_val" in config else set()
     ours = {f"{name.rpartition('.')[0]}.py" for name in named if not name.startswith("torchtune.")}
-    return sorted(ours | ({"validation.py", f"{recipe.name}.py"} if recipe.validates else set()))
+    return ours | ({"validation.py", f"{recipe.name}.py"} if recipe.validates else set())
 
 
 def _own_recipe(spec: FinetuneSpec, folder: Path) -> Mapping[Path, str]:

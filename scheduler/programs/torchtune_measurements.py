@@ -28,14 +28,20 @@ class Finished:
     succeeded: bool = False
     checkpoint_mib: float | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether this job ran from the beginning of the run to its end."""
+        return self.succeeded and not (self.metrics and self.metrics.earlier_steps)
+
 
 def measurements(run: Finished) -> tuple[Measurement, ...]:
     """All but the loss, which only a whole fine-tune has.
 
-    What a run took that did not come to its end is a bound on what it would have taken; its steps are as good as any.
+    What a job took that did not begin the run, or did not end it, is a bound on what all of it takes; its steps are as
+    good as any.
     """
     return (
-        *usage(run.record, run.paths.log, is_bound=not run.succeeded),
+        *usage(run.record, run.paths.log, is_bound=not run.is_whole),
         *_device_memory(run),
         *_after_init(run),
         *_times(run),
@@ -44,7 +50,7 @@ def measurements(run: Finished) -> tuple[Measurement, ...]:
 
 
 def final_loss(metrics: parser.Metrics) -> Measurement:
-    last = metrics.steps[-LAST_STEPS:]
+    last = metrics.all_steps[-LAST_STEPS:]
     return Measurement(
         metric=Metric.FINAL_LOSS,
         value=sum(record.loss for record in last) / len(last),
@@ -88,7 +94,7 @@ def _named(found: Times) -> dict[Metric, float | None]:
 
 def _device_memory(run: Finished) -> Iterator[Measurement]:
     """On a CPU the device's memory is the host's."""
-    bound = not run.succeeded
+    bound = not run.is_whole
     if not run.on_gpu:
         if run.record.peak_rss_mib is not None:
             peak = float(run.record.peak_rss_mib)

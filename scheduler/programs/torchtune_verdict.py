@@ -4,10 +4,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from experiments import kept
 from experiments.parsers import torchtune as parser
 from experiments.specs import FinetuneSpec, ProbeSpec
 from experiments.states import FinishReason
 from scheduler.launchers.base import Ending
+from scheduler.paths import JobPaths
 from scheduler.programs import checkpoints
 from scheduler.programs.base import CarriedRun, Verdict, ended_by_us, failed, killed, read_tail, succeeded
 from scheduler.programs.torchtune_measurements import Finished, final_loss, measurements, steps_per_epoch
@@ -29,14 +31,26 @@ def verdict(run: CarriedRun, finished: Finished) -> Verdict:
     return _success(run, finished)
 
 
+def lack(run: CarriedRun, spec: FinetuneSpec, paths: JobPaths) -> str:
+    """What a run that succeeded has not any more, in a sentence; the epoch that was kept is the one that counts."""
+    metrics = parser.read(paths.output)
+    if metrics is None or not metrics.steps:
+        return f"{paths.output} has no metrics file with steps."
+    if steps := _lack_of_steps(spec, metrics):
+        return steps
+    if isinstance(run.spec, ProbeSpec):
+        return ""
+    return _lack_of_files(spec, paths.output / f"epoch_{_kept_epoch(spec, paths, metrics)}")
+
+
 def _failure(finished: Finished) -> Verdict | None:
     record, metrics = finished.record, finished.metrics
     if record.signal is not None or record.exit_code != 0:
         return _crash(finished)
     if metrics is None or not metrics.steps:
         return failed(FinishReason.TRAINED_NOTHING, _divergence(metrics) if metrics else "")
-    lack = _lack_of_steps(finished.spec, metrics)
-    return failed(FinishReason.RESULT_INCOMPLETE, lack) if lack else None
+    missing = _lack_of_steps(finished.spec, metrics)
+    return failed(FinishReason.RESULT_INCOMPLETE, missing) if missing else None
 
 
 def _crash(finished: Finished) -> Verdict:
@@ -52,33 +66,29 @@ def _success(run: CarriedRun, finished: Finished) -> Verdict:
     if isinstance(run.spec, ProbeSpec):
         return _of_probe(finished)
     spec, directory = finished.spec, finished.paths.directory
-    epoch = _kept_epoch(finished)
-    if lack := _lack_of_files(spec, finished.paths.output / f"epoch_{epoch}"):
-        return failed(FinishReason.RESULT_INCOMPLETE, lack, measurements(finished))
-    kept = checkpoints.read_kept(directory, epochs=spec.epochs) or checkpoints.write_kept(
-        directory, epoch=epoch
-    )
-    checkpoints.prune(directory, keep=spec.keep, kept_epoch=kept.epoch)
-    assert finished.metrics is not None
-    whole = replace(finished, succeeded=True, checkpoint_mib=kept.checkpoint_mib)
+    assert finished.metrics is not None  # else it failed
+    epoch = _kept_epoch(spec, finished.paths, finished.metrics)
+    if missing := _lack_of_files(spec, finished.paths.output / f"epoch_{epoch}"):
+        return failed(FinishReason.RESULT_INCOMPLETE, missing, measurements(finished))
+    noted = kept.read(directory, epochs=spec.epochs) or kept.write(directory, epoch=epoch)
+    checkpoints.prune(directory, keep=spec.keep, kept_epoch=noted.epoch)
+    whole = replace(finished, succeeded=True, checkpoint_mib=noted.checkpoint_mib)
     return succeeded((*measurements(whole), final_loss(finished.metrics)))
 
 
 def _of_probe(finished: Finished) -> Verdict:
     """Nothing builds on what it trained, so nothing of it stays."""
     directory = finished.paths.directory
-    kept = checkpoints.read_kept(directory, epochs=1) or checkpoints.write_kept(directory, epoch=0)
-    checkpoints.prune(directory, keep="none", kept_epoch=kept.epoch)
-    return succeeded(measurements(replace(finished, succeeded=True, checkpoint_mib=kept.checkpoint_mib)))
+    noted = kept.read(directory, epochs=1) or kept.write(directory, epoch=0)
+    checkpoints.prune(directory, keep="none", kept_epoch=noted.epoch)
+    return succeeded(measurements(replace(finished, succeeded=True, checkpoint_mib=noted.checkpoint_mib)))
 
 
-def _kept_epoch(finished: Finished) -> int:
-    spec, metrics = finished.spec, finished.metrics
-    written = checkpoints.read_kept(finished.paths.directory, epochs=spec.epochs)
+def _kept_epoch(spec: FinetuneSpec, paths: JobPaths, metrics: parser.Metrics) -> int:
+    written = kept.read(paths.directory, epochs=spec.epochs)
     if written is not None:
         return written.epoch
-    assert metrics is not None
-    losses = checkpoints.losses_at_ends(metrics.validations, steps_per_epoch(spec, metrics))
+    losses = checkpoints.losses_at_ends(metrics.all_validations, steps_per_epoch(spec, metrics))
     return checkpoints.choose_epoch(keep=spec.keep, epochs=spec.epochs, val_losses=losses)
 
 
@@ -89,6 +99,9 @@ def _lack_of_steps(spec: FinetuneSpec, metrics: parser.Metrics) -> str:
         return _divergence(metrics)
     if expected is not None and last != expected:
         return f"{last} of {expected} steps are in its metrics file."
+    taken = len(metrics.earlier_steps)
+    if taken and metrics.steps[0].step != taken + 1:
+        return f"It took over {taken} steps, and its own begin with step {metrics.steps[0].step}."
     return ""
 
 
@@ -99,7 +112,7 @@ def _divergence(metrics: parser.Metrics) -> str:
 
 
 def _lack_of_files(spec: FinetuneSpec, folder: Path) -> str:
-    wanted = _whole_weights(folder) if spec.method == "full" else checkpoints.ADAPTER_FILES
+    wanted = _whole_weights(folder) if spec.method == "full" else kept.ADAPTER_FILES
     missing = [name for name in wanted if not (folder / name).is_file()]
     return f"{folder} lacks {', '.join(missing)}." if missing else ""
 

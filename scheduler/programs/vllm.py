@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from experiments import kept
 from experiments.scripts import command_sh
 from experiments.specs import EvaluateSpec, FinetuneSpec
 from experiments.states import FinishReason
 from experiments.torchtune_command import CODE, REPEAT
 from scheduler.launchers.base import ExitRecord
+from scheduler.paths import JobPaths
 from scheduler.programs.base import (
     CarriedRun,
     Command,
@@ -25,11 +28,12 @@ from scheduler.programs.base import (
 )
 from scheduler.programs.environment import job_environment
 from scheduler.programs.reproduction import COMMAND, ENVIRONMENT, copies, environment_json
-from scheduler.programs.torchtune import adapter_directory
-from scheduler.programs.vllm_measurements import REQUEST, measurements
+from scheduler.programs.vllm_measurements import ENGINE, REQUEST, measurements
 
 EVALUATE = Path(__file__).resolve().parent.parent / "runtimes" / "vllm" / "evaluate.py"
 _MODULES = ("adapters", "engine", "entries", "evaluate", "prompts", "results", "scorers")
+RESULT = "result.json"
+_OF_AN_ENTRY = ("CONFIG_INVALID", "DATA_INVALID", "ADAPTER_INVALID")
 _MIB = 1024 * 1024
 
 
@@ -57,6 +61,12 @@ class Vllm:
 
     def verify(self, job: PlacedJob, record: ExitRecord) -> Mapping[int, Verdict]:
         return {run.run_id: _verdict(job, run, record) for run in job.runs}
+
+    def lack(self, run: CarriedRun, paths: JobPaths) -> str:
+        folder = paths.result(run.run_id)
+        if _read_result(folder) is None:
+            return f"{folder / RESULT} is not there."
+        return _lack_of_predictions(folder, _spec(run))
 
 
 def build_request(job: PlacedJob) -> dict[str, Any]:
@@ -128,14 +138,18 @@ def _model_path(run: CarriedRun) -> str:
     tuned = run.builds_on_spec
     if run.builds_on_directory is None or not isinstance(tuned, FinetuneSpec) or tuned.method != "full":
         return _spec(run).model_path
-    return str(adapter_directory(run.builds_on_directory, tuned))
+    return str(kept.result_directory(run.builds_on_directory, epochs=tuned.epochs))
 
 
 def _adapter_path(run: CarriedRun) -> str | None:
     tuned = run.builds_on_spec
     if run.builds_on_directory is None or not isinstance(tuned, FinetuneSpec):
         return _spec(run).adapter_path
-    return None if tuned.method == "full" else str(adapter_directory(run.builds_on_directory, tuned))
+    return (
+        None
+        if tuned.method == "full"
+        else str(kept.result_directory(run.builds_on_directory, epochs=tuned.epochs))
+    )
 
 
 def _verdict(job: PlacedJob, run: CarriedRun, record: ExitRecord) -> Verdict:
@@ -143,15 +157,28 @@ def _verdict(job: PlacedJob, run: CarriedRun, record: ExitRecord) -> Verdict:
     result = _result(job, run)
     if result is not None:
         return _of_result(job, run, result)
-    return (
-        ended_by_us(run, record)
-        or killed(record)
-        or failed(
-            FinishReason.ENGINE_FAILED,
-            _last_error(job.paths.log),
-            usage(record, job.paths.log, is_bound=True),
+    return ended_by_us(run, record) or _without_result(job, run, record)
+
+
+def _without_result(job: PlacedJob, run: CarriedRun, record: ExitRecord) -> Verdict:
+    if record.exit_code == 0:
+        return failed(
+            FinishReason.RESULT_INCOMPLETE, "The engine ended well, and its result.json is not there."
         )
+    verdict = killed(record) or failed(
+        FinishReason.ENGINE_FAILED, _last_error(job.paths.log), usage(record, job.paths.log, is_bound=True)
     )
+    active = _active_run_id(job)
+    was_active = active is None or active == run.run_id
+    return replace(verdict, outcome=replace(verdict.outcome, was_active=was_active))
+
+
+def _active_run_id(job: PlacedJob) -> int | None:
+    """Whose turn it was; None where the engine had not booted, or nobody knows: then all of them were at it."""
+    try:
+        return int(json.loads((job.paths.directory / ENGINE).read_text())["active_run_id"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _of_result(job: PlacedJob, run: CarriedRun, result: Any) -> Verdict:
@@ -166,24 +193,32 @@ def _judged(job: PlacedJob, run: CarriedRun, result: Mapping[str, Any]) -> Verdi
         return failed(FinishReason.CANCELLED_BY_USER)
     if result["state"] != "succeeded":
         return failed(_reason(result.get("reason")), str(result.get("message") or ""))
-    expected = _spec(run).expected_predictions
-    written = _line_count(job.paths.result(run.run_id) / "predictions.jsonl")
-    if written != expected:
-        return failed(FinishReason.RESULT_INCOMPLETE, f"{written} of {expected} predictions were written.")
-    return succeeded(measurements(job, run.run_id, expected, result))
+    if lack := _lack_of_predictions(job.paths.result(run.run_id), _spec(run)):
+        return failed(FinishReason.RESULT_INCOMPLETE, lack)
+    return succeeded(measurements(job, run.run_id, _spec(run).expected_predictions, result))
+
+
+def _lack_of_predictions(folder: Path, spec: EvaluateSpec) -> str:
+    expected, written = spec.expected_predictions, _line_count(folder / "predictions.jsonl")
+    return "" if written == expected else f"{written} of {expected} predictions were written."
 
 
 def _result(job: PlacedJob, run: CarriedRun) -> Mapping[str, Any] | None:
+    return _read_result(job.paths.result(run.run_id))
+
+
+def _read_result(folder: Path) -> Mapping[str, Any] | None:
     """None where there is none, or it is still being written."""
     try:
-        result: Mapping[str, Any] = json.loads((job.paths.result(run.run_id) / "result.json").read_text())
+        result: Mapping[str, Any] = json.loads((folder / RESULT).read_text())
     except (OSError, ValueError, RecursionError):
         return None
     return result
 
 
 def _reason(name: object) -> FinishReason:
-    return FinishReason.__members__.get(str(name), FinishReason.ENGINE_FAILED)
+    """Only what an entry can say of itself: by any other, a job's own file could have its run launched again."""
+    return FinishReason(name) if name in _OF_AN_ENTRY else FinishReason.RESULT_INCOMPLETE
 
 
 def _line_count(path: Path) -> int:

@@ -46,8 +46,9 @@ def folders(*, path: Path) -> set[Path]:
 
 
 def _run_of(named: Mapping[str, Any]) -> Run | None:
-    runs = Run.objects.of_experiment(str(named.get("experiment", ""))).filter(name=str(named.get("run", "")))
-    return runs.select_related("depends_on", "cell__base_model").first()
+    """Its first attempt: scripts are written of plans, and what was run again since has another."""
+    runs = Run.every.of_experiment(str(named.get("experiment", ""))).filter(name=str(named.get("run", "")))
+    return runs.filter(attempt=1).select_related("depends_on", "cell__base_model").first()
 
 
 def _of_marker(marker: Path, now: datetime) -> Iterator[TakenBack]:

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from django.conf import settings
 
+from experiments import kept
 from experiments.parsers import torchtune
 from experiments.specs import FinetuneSpec, spec_from_json
-from scheduler.programs.torchtune import adapter_directory
 from tests.lab import REPOSITORY, Demo
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
@@ -71,7 +71,7 @@ def test_the_weights_after_two_epochs_are_those_that_were_trained(demo: Demo) ->
     directory, spec = finetunes(demo)[0]
     assert spec.epochs == 2
     logged = [record.loss for record in torchtune.read_metrics(directory / "output")][-200:]
-    measured = adapter_loss(spec, adapter_directory(directory, spec))
+    measured = adapter_loss(spec, kept.result_directory(directory, epochs=spec.epochs))
     base = adapter_loss(spec, None)
     assert measured == pytest.approx(sum(logged) / len(logged), rel=0.5, abs=0.03)
     assert measured < 0.2 * base

@@ -159,13 +159,13 @@ def drain(client: Client, device: Device, action: str) -> None:
     client.post(url("scheduler_device_changelist"), {"action": action, "_selected_action": [device.pk]})
 
 
-def test_a_device_is_drained_and_resumed_by_permission(people: People) -> None:
+def test_a_device_is_drained_and_undrained_by_permission(people: People) -> None:
     device = make_device()
     drain(client_of(people.colleague), device, "drain")
     device.refresh_from_db()
     assert device.state == Device.State.AVAILABLE
     keeper = client_of(make_user(permissions=["scheduler.view_device", "scheduler.change_device"]))
-    for action, state in (("drain", Device.State.DRAINED), ("resume", Device.State.AVAILABLE)):
+    for action, state in (("drain", Device.State.DRAINED), ("undrain", Device.State.AVAILABLE)):
         drain(keeper, device, action)
         device.refresh_from_db()
         assert device.state == state

@@ -6,15 +6,18 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.db import OperationalError
 from django.utils import timezone
 
 from experiments import control
 from experiments.models import Experiment, Observation, Run
 from experiments.specs import CommandSpec, SimulatedSpec, spec_to_json
 from experiments.states import FinishReason, JobState, RunKind, RunState
-from scheduler import dispatch, inventory, stopping
+from scheduler import dispatch, inventory, stopping, watching
 from scheduler.agent import Agent
 from scheduler.dispatch import paths_of
 from scheduler.inventory import NodeReading
@@ -124,6 +127,31 @@ def test_a_failing_command_is_explained_by_its_log(new_agent: Callable[[], Agent
     assert "Exit code 3." in run.message
 
 
+def test_a_command_whose_cause_is_mended_succeeds_as_its_next_attempt(
+    new_agent: Callable[[], Agent], tmp_path: Path
+) -> None:
+    wanted = tmp_path / "wanted.txt"
+    experiment, agent = make_experiment(approved=True), new_agent()
+    script = f"open({str(wanted)!r}); open('out.txt', 'w').close()"
+    run = queue_command((sys.executable, "-c", script), experiment=experiment, expected_files=("out.txt",))
+    whole = queue_command(("true",), experiment=experiment)
+    until(agent, lambda: not Run.objects.unfinished().exists())
+    assert state_is(run, RunState.FAILED)()
+    wanted.touch()
+    call_command("rerun", experiment.name, "--failed")
+    until(agent, lambda: not Run.objects.unfinished().exists())
+    again = Run.objects.get(name=run.name)
+    assert (again.attempt, again.state) == (2, RunState.SUCCEEDED)
+    assert state_is(whole, RunState.SUCCEEDED)() and Run.objects.get(name=whole.name) == whole
+    first, second = (Path(each.directory) for each in Run.every.filter(name=run.name).order_by("attempt"))
+    assert first != second and (second / "out.txt").is_file()
+    shutil.rmtree(second)
+    call_command("rerun", experiment.name, "--missing")
+    until(agent, lambda: not Run.objects.unfinished().exists())
+    assert (Path(Run.objects.get(name=run.name).directory) / "out.txt").is_file()
+    assert Run.objects.get(name=run.name).attempt == 3
+
+
 def test_a_program_that_is_not_there_fails_with_a_sentence(new_agent: Callable[[], Agent]) -> None:
     run = queue_command(("/no/such/program",))
     until(new_agent(), state_is(run, RunState.FAILED))
@@ -184,6 +212,48 @@ def test_a_job_that_was_claimed_and_never_launched_is_launched_by_the_next_agent
     Job.objects.update(state=JobState.CLAIMED)
     until(new_agent(), state_is(run, RunState.SUCCEEDED))
     assert Job.objects.count() == 1
+
+
+def test_what_an_agent_frees_it_places_and_claims_and_launches_without_a_ticker(
+    new_agent: Callable[[], Agent],
+) -> None:
+    experiment = make_experiment(approved=True, max_parallel=1)
+    first = queue_command(("true",), experiment=experiment)
+    agent = new_agent()
+    until(agent, lambda: Job.objects.filter(launches__run=first).exists())
+    second = queue_command(("true",), experiment=experiment)
+    for _ in range(PATIENCE_STEPS):
+        agent.step(timeout_seconds=0.1)
+        if state_is(second, RunState.SUCCEEDED)():
+            break
+    job = Job.objects.get(launches__run=second)
+    assert job.state == JobState.ENDED and job.claimed_at == job.placed_at
+
+
+def test_a_claim_whose_answer_was_lost_is_found_again(
+    new_agent: Callable[[], Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = queue_command(("true",))
+    agent = new_agent()
+    agent.step(timeout_seconds=0)
+    dispatch.tick(now=timezone.now(), send=lambda job: None)
+    claim, end_all, lost = watching.claim, watching.end_all, []
+
+    def claim_and_lose(**given: Any) -> list[Job]:
+        found = claim(**given)
+        if found and not lost:
+            lost.append(found)
+            raise OperationalError("the server closed the connection")
+        return found
+
+    def end_and_stop(**given: Any) -> None:
+        end_all(**given)
+        agent.stop()
+
+    monkeypatch.setattr(watching, "claim", claim_and_lose)
+    monkeypatch.setattr(watching, "end_all", end_and_stop)
+    agent.run()
+    assert lost and state_is(run, RunState.SUCCEEDED)()
 
 
 def test_a_job_whose_supervisor_was_killed_is_launched_again(

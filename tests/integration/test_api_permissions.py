@@ -13,10 +13,11 @@ from tests.conftest import People
 from tests.integration.api_client import API, client_of, simulated
 
 RESOURCES = [
-    "datasets", "models", "experiments", "observations", "calibrations", "runs", "jobs", "devices", "nodes"
+    "datasets", "models", "experiments", "observations", "calibrations", "runs", "jobs", "devices", "nodes", "queue"
 ]  # fmt: skip
 ACTIONS = [
     "experiments/", "experiments/plan/", "experiments/mine/approve/", "experiments/mine/cancel/", "runs/{run}/cancel/",
+    "experiments/mine/pause/", "experiments/mine/unpause/", "experiments/mine/window/", "queue/pause/", "queue/unpause/",
     "experiments/mine/proposals/{proposal}/accept/", "experiments/mine/proposals/{proposal}/decline/",
     "datasets/", "models/", "observations/", "observations/complete/",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 from django.utils import timezone
 
-from scheduler import inventory, stopping
+from scheduler import draining, inventory
 from scheduler.inventory import looking, nvml
 from scheduler.models import Device, HostReading, Node, Reading
 from tests.factories import make_job
@@ -42,14 +42,14 @@ def test_a_gpu_that_is_lost_is_drained_and_what_runs_there_goes_on(
     assert job.is_open and not job.leases.filter(released_at__isnull=False).exists()
     gpus.write()
     assert look(node) == [FINE, LOST]
-    stopping.resume(device_ids=[device.pk for device in node.devices.all()])
+    draining.undrain(device_ids=[device.pk for device in node.devices.all()], user=None)
     assert look(node) == [FINE, FINE]
 
 
 def test_a_gpu_that_is_resumed_and_still_fails_is_drained_again(node: Node, gpus: Inventory) -> None:
     gpus.write(f"fail 1 handle {GPU_IS_LOST}")
     look(node)
-    stopping.resume(device_ids=[device.pk for device in node.devices.all()])
+    draining.undrain(device_ids=[device.pk for device in node.devices.all()], user=None)
     assert look(node) == [FINE, LOST]
 
 
@@ -64,19 +64,19 @@ def test_a_gpu_that_is_gone_comes_back_by_itself(node: Node, gpus: Inventory) ->
 
 
 def test_a_gpu_that_a_person_drained_comes_back_drained(node: Node, gpus: Inventory) -> None:
-    stopping.drain(device_ids=[node.devices.get(index=1).pk], by="ada")
+    draining.drain(device_ids=[node.devices.get(index=1).pk], user=None)
     lines = gpus.lines
     for present in (lines[:1], lines):
         gpus.lines = present
         gpus.write()
         states = look(node)
-    assert states == [FINE, ("DRAINED", "Drained by ada.")]
+    assert states == [FINE, ("DRAINED", "Drained by the operator.")]
 
 
 def test_what_a_person_drained_keeps_that_persons_word_when_it_fails_too(node: Node, gpus: Inventory) -> None:
-    stopping.drain(device_ids=[node.devices.get(index=1).pk], by="ada")
+    draining.drain(device_ids=[node.devices.get(index=1).pk], user=None)
     gpus.write(f"fail 1 handle {GPU_IS_LOST}")
-    assert look(node) == [FINE, ("DRAINED", "Drained by ada.")]
+    assert look(node) == [FINE, ("DRAINED", "Drained by the operator.")]
 
 
 def test_a_new_gpu_is_offered_without_a_restart(node: Node, gpus: Inventory) -> None:
@@ -93,10 +93,10 @@ def test_memory_errors_drain_a_gpu_once_for_each_that_is_new(node: Node, gpus: I
 
     state, message = counted(2)
     assert (state, "2 uncorrected memory errors" in message) == ("DRAINED", True)
-    stopping.resume(device_ids=[node.devices.get(index=1).pk])
+    draining.undrain(device_ids=[node.devices.get(index=1).pk], user=None)
     assert counted(2) == FINE
     assert counted(3)[0] == "DRAINED"
-    stopping.resume(device_ids=[node.devices.get(index=1).pk])
+    draining.undrain(device_ids=[node.devices.get(index=1).pk], user=None)
     assert (counted(0), counted(1)[0]) == (FINE, "DRAINED")  # the driver was loaded anew
 
 

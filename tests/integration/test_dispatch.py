@@ -128,12 +128,14 @@ def test_drained_devices_and_draining_nodes_take_nothing() -> None:
     assert tick() == []
 
 
-def test_a_placement_that_went_stale_leaves_nothing_behind() -> None:
+@pytest.mark.parametrize("change", [{"cancel_requested_at": NOW}, {"turn_at": None}])
+def test_a_placement_that_went_stale_leaves_nothing_behind(change: dict[str, object]) -> None:
+    """It was cancelled meanwhile, or what it builds on is run again."""
     device = make_device()
     (run,) = queue_runs(1)
     item = QueueItem(run_ids=(run.pk,), experiment_id=run.cell.experiment_id, order=(0,))
     stale = Placement(item=item, node=device.node.name, device_ids=(device.pk,))
-    Run.objects.filter(pk=run.pk).update(cancel_requested_at=NOW)
+    Run.objects.filter(pk=run.pk).update(**change)
     placed = applying.apply(
         placements=[stale], now=NOW, send=lambda job: pytest.fail("a stale placement was sent")
     )

@@ -103,10 +103,15 @@ def test_a_batch_that_the_database_refuses_is_halved(monkeypatch: pytest.MonkeyP
     assert Node.objects.get().allocated_cpu_threads == 3
 
 
-def test_a_tick_looks_at_the_front_of_a_pool_only() -> None:
-    queued(3)
-    assert dispatch.tick(now=timezone.now(), send=lambda job: None, pool="elsewhere", most=2) == 0
-    assert dispatch.tick(now=timezone.now(), send=lambda job: None, pool="", most=2) == 2
+def test_a_tick_looks_at_as_many_runs_as_devices_are_free_and_a_few_more() -> None:
+    runs = queued(3)
+    Run.objects.filter(pk__lt=runs[2].pk).update(devices=4)  # more than there are
+    Device.objects.filter(pk=Device.objects.all()[0].pk).update(state=Device.State.GONE)  # two are left
+    sent: list[Job] = []
+    assert dispatch.tick(now=timezone.now(), send=sent.append, pool="elsewhere", most=9) == 0
+    assert dispatch.tick(now=timezone.now(), send=sent.append, pool="", most=0) == 0
+    assert dispatch.tick(now=timezone.now(), send=sent.append, pool="", most=1) == 1
+    assert Run.objects.get(state=RunState.RUNNING) == runs[2]
 
 
 def test_jobs_end_in_one_batch_and_once(placed: list[Job]) -> None:

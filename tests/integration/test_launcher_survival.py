@@ -29,6 +29,7 @@ from tests.integration.launching import (  # noqa: F401 - fixtures are used by a
     run,
     supervisor_of,
 )
+from tests.lab import until
 
 # One tree a job
 
@@ -55,7 +56,7 @@ def test_of_two_residents_that_race_for_a_job_one_wins(make: MakeRequest, launch
     def race(resident: ResidentHandle) -> None:
         for request in requests:
             barrier.wait(LONG_SECONDS)
-            resident.launch(request.control_dir)
+            resident.launch([request.control_dir])
         resident.stop()
 
     threads = [threading.Thread(target=race, args=[resident]) for resident in residents]
@@ -78,7 +79,7 @@ def test_a_job_whose_supervisor_was_lost_is_not_started_again(
     launcher.close()
     os.kill(supervisor_of(request).pid, signal.SIGKILL)
     resident = ResidentHandle()
-    assert "had one" in resident.launch(request.control_dir)
+    assert "had one" in resident.launch([request.control_dir])[0]
     resident.stop()
     second = LocalLauncher()
     second.submit(request)
@@ -122,6 +123,7 @@ def test_strays_without_their_environment_are_found_by_their_session(
     request = make("env", "-i", "/bin/sh", "-c", f"sleep 60 & echo $! > {fifo}; wait")
     launcher.submit(request)
     child = int(fifo.read_text())
+    until(lambda: bool((found := records.read_supervisor(request.control_dir)) and found.leader), seconds=60)
     os.kill(supervisor_of(request).pid, signal.SIGKILL)
     assert ending(launcher).ending is Ending.SUPERVISOR_LOST
     assert not is_alive(child)

@@ -4,6 +4,7 @@ import pytest
 
 from experiments import lifecycle
 from experiments.models import Run, RunEvent
+from experiments.retries import Circumstances
 from experiments.specs import Outcome
 from experiments.states import MAX_LAUNCHES, FinishReason, RunState
 from tests.factories import NOW, make_cell, make_experiment, make_run
@@ -15,14 +16,19 @@ BROKEN = Outcome(succeeded=False, reason=FinishReason.EXIT_CODE, message="Exit c
 GOOD = Outcome(succeeded=True)
 
 
-def finish(run: Run, outcome: Outcome, *, job_id: int = 1) -> bool:
+def finish(run: Run, outcome: Outcome, *, job_id: int = 1, **around: bool) -> bool:
     return lifecycle.finish(
-        run_id=run.pk, job_id=job_id, outcome=outcome, log_tail="last line", node_name="a", now=NOW
+        run_id=run.pk,
+        job_id=job_id,
+        outcome=outcome,
+        log_tail="last line",
+        around=Circumstances(node_name="a", **around),
+        now=NOW,
     )
 
 
 def start(run: Run, *, job_id: int) -> int:
-    return lifecycle.start(run_ids=[run.pk], job_id=job_id, directory="/x", now=NOW)
+    return lifecycle.start(job_of={run.pk: job_id}, token=job_id, directory="/x", now=NOW)
 
 
 def test_approval_queues_every_run_once() -> None:
@@ -49,6 +55,13 @@ def test_the_result_of_a_stale_job_changes_nothing() -> None:
     assert finish(run, GOOD, job_id=1) is False
     run.refresh_from_db()
     assert run.state == RunState.RUNNING
+
+
+def test_a_stale_job_that_was_lost_queues_nothing_again() -> None:
+    run = make_run(state=RunState.RUNNING, fencing_token=2)
+    assert finish(run, LOST, job_id=1) is False
+    run.refresh_from_db()
+    assert (run.state, run.fencing_token) == (RunState.RUNNING, 2)
 
 
 def test_a_run_ends_once() -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.launchers import process_tree
+from scheduler.launchers import process_tree, records
 from scheduler.launchers.base import Ending, LaunchError
 from scheduler.launchers.local import LocalLauncher
 from tests.integration.launching import (  # noqa: F401 - fixtures are used by another name
@@ -14,12 +15,14 @@ from tests.integration.launching import (  # noqa: F401 - fixtures are used by a
     PROGRAMS,
     MakeRequest,
     ending,
+    endings,
     fifo_fixture,
     is_alive,
     launcher_fixture,
     make_fixture,
     program,
     run,
+    supervisor_of,
 )
 
 # What a job gets and what is told of it
@@ -176,3 +179,26 @@ def test_a_job_has_its_grace_to_save_its_work(launcher: LocalLauncher, make: Mak
 def test_cancelling_what_nobody_knows_does_nothing(launcher: LocalLauncher) -> None:
     launcher.cancel(job_id=404)
     assert launcher.wait(timeout_seconds=0) == []
+
+
+def test_of_several_that_are_submitted_at_once_all_start_but_those_that_are_refused(
+    make: MakeRequest, launcher: LocalLauncher
+) -> None:
+    requests = [make("true", job_id=number) for number in range(1, 6)]
+    (requests[2].control_dir / records.LAUNCH).mkdir(parents=True)  # where its file has to be
+    refused = launcher.submit_all(requests)
+    assert set(refused) == {3} and "Job 3 was not launched" in str(refused[3])
+    assert {record.job_id for record in endings(launcher, count=4)} == {1, 2, 4, 5}
+
+
+def test_a_supervisor_keeps_none_of_the_descriptors_of_those_that_start_beside_it(
+    make: MakeRequest, launcher: LocalLauncher, fifo: Path
+) -> None:
+    requests = [make("cat", str(fifo), job_id=number) for number in range(5)]
+    assert launcher.submit_all(requests) == {}
+    for request in requests:
+        open_files = Path(f"/proc/{supervisor_of(request).pid}/fd").iterdir()
+        assert not [file for file in map(os.readlink, open_files) if file.startswith("pipe:")]
+    for request in requests:
+        launcher.cancel(job_id=request.job_id)
+    assert {record.ending for record in endings(launcher, count=5)} == {Ending.CANCELLED}

@@ -15,7 +15,7 @@ from experiments.planning import checks
 from experiments.specs import DataSource, EvaluateSpec, FinetuneSpec, spec_to_json
 from experiments.states import RunState
 from tests.conftest import People
-from tests.factories import NOW, make_device, make_node, make_run
+from tests.factories import NOW, make_cell, make_device, make_node, make_run
 from tests.lab import REPOSITORY
 
 pytestmark = pytest.mark.django_db
@@ -116,6 +116,7 @@ def test_a_recipe_of_ones_own_needs_a_file_under_a_root_and_a_permission(
 
 def test_an_adapter_that_is_there_is_evaluated_by_the_name_of_its_run(tmp_path: Path) -> None:
     folder = _with_adapter(tmp_path / "runs/e/1")
+    earlier = _with_adapter(tmp_path / "runs/e/0")
     spec = FinetuneSpec(
         model_name="tiny-llama-s",
         model_path="/m",
@@ -123,20 +124,22 @@ def test_an_adapter_that_is_there_is_evaluated_by_the_name_of_its_run(tmp_path: 
         rows=10,
         epochs=2,
     )
-    make_run(
-        name="old_rank8/finetune",
-        kind="finetune",
-        spec=spec_to_json(spec),
-        state=RunState.SUCCEEDED,
-        directory=str(tmp_path / "runs/e/1"),
-    )
-    for named in ("old_rank8/finetune", str(folder)):
+    tuned = {"name": "old_rank8/finetune", "kind": "finetune", "state": RunState.SUCCEEDED}
+    tuned |= {"cell": make_cell(), "spec": spec_to_json(spec)}
+    last = make_run(**tuned, attempt=2, directory=str(tmp_path / "runs/e/1"))
+    first = make_run(**tuned, superseded_by=last, directory=str(tmp_path / "runs/e/0"))
+    for named, found in (
+        ("old_rank8/finetune", folder),
+        (str(folder), folder),
+        (str(last.pk), folder),
+        (str(first.pk), earlier),
+    ):
         (cell,) = planned(
             cells=[{"model": "tiny-llama-s", "adapter": named}], factors={}, control=False
         ).cells
         (run,) = cell.runs
         assert isinstance(run.spec, EvaluateSpec)
-        assert (cell.type, run.spec.adapter_path, run.spec.lora_rank) == ("adapter", str(folder), 8)
+        assert (cell.type, run.spec.adapter_path, run.spec.lora_rank) == ("adapter", str(found), 8)
     assert Run.objects.count() == 1
 
 

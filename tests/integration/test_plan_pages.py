@@ -4,6 +4,7 @@ import json
 
 import pytest
 from django.db import connection
+from django.db.models.signals import post_init
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -337,3 +338,22 @@ def test_text_of_a_plan_is_escaped(owner: Client) -> None:
     assert "<script>alert" not in page_of(owner, experiment)
     address = url("experiments_experiment_evidence", experiment.pk, cell.index, "seconds")
     assert "<script>alert" not in owner.get(address).content.decode()
+
+
+def test_a_page_of_a_long_plan_reads_only_the_cells_that_it_shows(owner: Client) -> None:
+    experiment = make_experiment(approved=True)
+    for number in range(102):
+        make_run(cell=make_cell(experiment=experiment, index=number, name=f"cell_{number:03d}"))
+    read: list[int] = []
+
+    def note(instance: Run, **_: object) -> None:
+        read.append(instance.pk)
+
+    post_init.connect(note, sender=Run)
+    try:
+        last = owner.get(f"{url('experiments_experiment_change', experiment.pk)}?page=2").content.decode()
+    finally:
+        post_init.disconnect(note, sender=Run)
+    assert "102 cells" in last
+    assert "cell_101" in last and "cell_099" not in last
+    assert len(set(read)) == 2

@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from experiments.models import Run
 from experiments.states import JobState, RunState
-from scheduler import dispatch, queue, stopping
+from scheduler import dispatch, draining, queue, stopping
 from scheduler.models import Device, Job, Launch, Lease, Node, TickRequest
 from scheduler.queries import jobs_of, waiting_reasons
 from tests.factories import NOW, make_cell, make_device, make_experiment, make_job, make_node, make_run
@@ -90,10 +90,10 @@ def test_stopping_asks_every_open_job_once_and_places_nothing() -> None:
     assert TickRequest.objects.get().is_paused
 
 
-def test_a_resumed_device_is_used_at_once() -> None:
+def test_an_undrained_device_is_used_at_once() -> None:
     device = make_device(state=Device.State.QUARANTINED, state_message="Somebody is on it.")
     before = requested()
-    assert stopping.resume(device_ids=[device.pk]) == 1
+    assert draining.undrain(device_ids=[device.pk], user=None) == 1
     device.refresh_from_db()
     assert (device.state, device.state_message) == (Device.State.AVAILABLE, "")
     assert requested() == before + 1
@@ -101,17 +101,10 @@ def test_a_resumed_device_is_used_at_once() -> None:
     assert dispatch.tick(now=timezone.now(), send=lambda job: None) == 1
 
 
-def test_draining_names_who_did_it_and_is_seen_by_the_next_tick() -> None:
-    device = make_device()
-    assert stopping.drain(device_ids=[device.pk], by="ada") == 1
-    device.refresh_from_db()
-    assert (device.state, device.state_message, requested()) == (Device.State.DRAINED, "Drained by ada.", 1)
-
-
 def test_draining_leaves_a_quarantine_as_it_is_and_asks_for_nothing() -> None:
     device = make_device(state=Device.State.QUARANTINED)
-    assert stopping.drain(device_ids=[device.pk], by="ada") == 0
-    assert stopping.resume(device_ids=[make_device().pk]) == 0
+    assert draining.drain(device_ids=[device.pk], user=None) == 0
+    assert draining.undrain(device_ids=[make_device().pk], user=None) == 0
     assert requested() == 0
 
 

@@ -140,6 +140,16 @@ def test_a_script_that_failed_fails_its_run_and_what_builds_on_it(
     assert run_named(EVALUATE).reason == FinishReason.DEPENDENCY_FAILED
 
 
+def test_an_ending_is_not_taken_for_that_of_a_later_attempt(folder: Path) -> None:
+    ended(folder, FINETUNE, 1)
+    takeback.take_back(path=folder, now=NOW)
+    Experiment.objects.update(approved_at=NOW)
+    call_command("rerun", Experiment.objects.get().name, "--failed")
+    messages = {taken.run_name: taken.message for taken in takeback.take_back(path=folder, now=NOW)}
+    assert messages[FINETUNE] == "it is FAILED already; nothing is changed."
+    assert (run_named(FINETUNE).attempt, run_named(FINETUNE).state) == (2, RunState.QUEUED)
+
+
 def test_slurms_time_limit_is_told_from_its_own_output(folder: Path) -> None:
     directory = folder / "tiny-llama-s_rank4-finetune"
     (directory / "slurm-7.out").write_text(

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from experiments import kept
 from experiments.parsers.torchtune import ValidationRecord
 from experiments.specs import ProbeSpec
 from scheduler.programs import checkpoints
 from scheduler.programs.base import PlacedJob, Verdict
-from scheduler.programs.torchtune import Torchtune, adapter_directory
+from scheduler.programs.torchtune import Torchtune
 from tests.unit.jobs import carried, finetune_spec, job_of, record, write_finetune
 
 EPOCHS = 3
@@ -83,8 +84,7 @@ def test_what_is_not_kept_is_removed_once_and_stays_so(tmp_path: Path, keep: Any
 def test_the_evaluation_looks_at_the_epoch_that_was_kept(tmp_path: Path) -> None:
     job = finished(tmp_path, keep="best")
     judged(job)
-    spec = job.runs[0].spec
-    assert adapter_directory(job.paths.directory, spec).name == "epoch_1"  # type: ignore[arg-type]
+    assert kept.result_directory(job.paths.directory, epochs=EPOCHS).name == "epoch_1"
 
 
 def test_of_an_adapter_nothing_but_itself_stays(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 from experiments.states import RunKind
 from scheduler.allocation import FreeDevice, FreeNode, place
-from scheduler.grouping import EligibleRun, decide
+from scheduler.grouping import EligibleRun, decide, item_of
 
 TWO_SLOTS = [
     FreeNode(
@@ -78,3 +80,15 @@ def test_the_hold_ends_after_its_time() -> None:
 
 def test_the_fine_tunes_of_another_base_hold_nothing() -> None:
     assert decided([run(1, RunKind.EVALUATE, base=2)], training={1}).placements
+
+
+def test_what_engines_broke_down_on_goes_alone_and_is_not_held() -> None:
+    alone = replace(run(1, RunKind.EVALUATE), goes_alone=True)
+    decision = decided([alone, run(2, RunKind.EVALUATE), run(3, RunKind.EVALUATE)])
+    assert [p.item.run_ids for p in decision.placements] == [(1,), (2, 3)]
+    assert [p.item.run_ids for p in decided([alone], training={1}).placements] == [(1,)]
+
+
+def test_a_group_avoids_the_node_that_any_of_its_runs_avoids() -> None:
+    lost = replace(run(2, RunKind.EVALUATE), avoided_node="a")
+    assert item_of([run(1, RunKind.EVALUATE), lost]).avoided_node == "a"

@@ -64,6 +64,16 @@ def test_the_step_at_which_a_training_diverged_is_known(tmp_path: Path) -> None:
     assert found and (found.path, found.diverged_at, len(found.steps)) == (log, 2, 1)
 
 
+def test_what_was_taken_over_comes_before_a_runs_own_steps_and_apart_from_them(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "taken_over.txt").write_text("Step 1 | loss:2.0 \nStep 1 | val_loss:1.5 \n")
+    (tmp_path / "logs" / "log_1.txt").write_text("Step 2 | loss:1.0 \nStep 2 | val_loss:0.5 \n")
+    found = torchtune.read(tmp_path)
+    assert found and [record.step for record in found.steps] == [2]
+    assert [record.val_loss for record in found.all_validations] == [1.5, 0.5]
+    assert [record.loss for record in torchtune.read_metrics(tmp_path)] == [2.0, 1.0]
+
+
 @pytest.mark.parametrize("words", ["GPU peak memory allocation:", "GPU peak memory alloc:"])
 def test_the_memory_after_the_models_start_is_read_in_both_spellings(words: str) -> None:
     block = (

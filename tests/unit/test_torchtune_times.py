@@ -1,5 +1,7 @@
 """Where the seconds of a fine-tune went: its parts add up to the whole job."""
 
+from dataclasses import replace
+
 import pytest
 
 from experiments.parsers.torchtune import StepRecord, ValidationRecord
@@ -90,3 +92,11 @@ def test_a_resumed_run_does_not_tell_its_start_up() -> None:
 @pytest.mark.parametrize("records", [[], [StepRecord(1, 1.0, 1)], [StepRecord(1, 1.0, 1, at=5.0)]])
 def test_without_a_clock_or_with_one_step_nothing_is_known(records: list[StepRecord]) -> None:
     assert times(records, [], steps_per_epoch=1, started_at=0.0, ended_at=9.0) == Times()
+
+
+def test_the_first_steps_of_a_job_that_goes_on_are_slow_too_and_its_start_up_is_not_the_runs() -> None:
+    records, validations, ended_at = run(epochs=3)
+    late = [replace(r, at=r.at + (4.0 if r.step > 11 else 0)) for r in records[10:] if r.at]
+    found = times(late, validations, steps_per_epoch=10, started_at=STARTED, ended_at=ended_at + 4.0)
+    assert found.seconds_per_step == pytest.approx(STEP)
+    assert found.startup_seconds is None

@@ -136,7 +136,8 @@ def test_an_evaluation_is_repeated_by_a_script_beside_copies_of_its_code(
             {"predictions": 0, "state": "failed", "reason": "ADAPTER_INVALID", "message": "It is broken."},
             FinishReason.ADAPTER_INVALID,
         ),
-        ({"predictions": 0, "state": "failed", "reason": "NO_SUCH_REASON"}, FinishReason.ENGINE_FAILED),
+        ({"predictions": 0, "state": "failed", "reason": "NO_SUCH_REASON"}, FinishReason.RESULT_INCOMPLETE),
+        ({"predictions": 0, "state": "failed", "reason": "STOPPED"}, FinishReason.RESULT_INCOMPLETE),
     ],
 )
 def test_a_result_that_is_no_success_has_its_reason(
@@ -161,6 +162,28 @@ def test_when_the_engine_breaks_only_the_runs_without_a_result_fail(
     verdicts = Vllm().verify(job, record(**ended))
     assert verdicts[1].outcome.succeeded
     assert verdicts[2].outcome.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("engine", "active"),
+    [
+        ('{"active_run_id": 2}', [False, True]),
+        ('{"boot_seconds": 1}', [True, True]),
+        ("[]", [True, True]),
+        (None, [True, True]),
+    ],
+)
+def test_who_was_active_when_the_engine_broke_is_what_it_said_last(
+    job: PlacedJob, engine: str | None, active: list[bool]
+) -> None:
+    if engine is not None:
+        (job.paths.directory / "engine.json").write_text(engine)
+    verdicts = Vllm().verify(job, record(exit_code=4))
+    assert [verdicts[run_id].outcome.was_active for run_id in (1, 2)] == active
+
+
+def test_an_engine_that_ended_well_without_a_result_did_not_break(job: PlacedJob) -> None:
+    assert Vllm().verify(job, record())[1].outcome.reason == FinishReason.RESULT_INCOMPLETE
 
 
 def test_a_result_that_is_still_being_written_is_no_result(job: PlacedJob) -> None:

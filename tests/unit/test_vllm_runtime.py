@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,9 +13,9 @@ import pyarrow.parquet
 import pytest
 
 from scheduler.programs.vllm import EVALUATE, build_request
-from tests.unit.jobs import carried, evaluate_spec, job_of
+from tests.unit.jobs import DATA, carried, evaluate_spec, job_of
 
-NAMES = ("adapters", "entries", "prompts", "results", "scorers")
+NAMES = ("adapters", "engine", "entries", "evaluate", "prompts", "results", "scorers")
 SPECIAL = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 
 
@@ -57,6 +57,31 @@ def test_the_script_understands_the_request_that_the_program_writes(
     Path(read.cancel_dir).mkdir(parents=True)
     (Path(read.cancel_dir) / "7").touch()
     assert read.is_cancelled(read.entries[0])
+
+
+class Breaking:
+    """An engine that boots, and breaks over the first prompt."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def tokenize(self, *_: Any) -> None:
+        raise sys.modules["engine"].EngineBroke("It broke.")
+
+
+def test_an_engine_that_breaks_has_noted_whose_turn_it_was(
+    runtime: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "rows.json"
+    rows.write_text('{"train": [{"input": "a", "output": "A"}]}')
+    nowhere, there, later = (
+        carried(evaluate_spec(data=replace(DATA, path=path)), run_id=run_id)
+        for run_id, path in enumerate(("/nowhere", str(rows), str(rows)), start=1)
+    )
+    (tmp_path / "request.json").write_text(json.dumps(build_request(job_of(tmp_path, nowhere, there, later))))
+    monkeypatch.setattr(runtime["evaluate"], "Engine", Breaking)
+    assert runtime["evaluate"].main(tmp_path / "request.json") == 4
+    assert json.loads((tmp_path / "engine.json").read_text())["active_run_id"] == 2
 
 
 @pytest.mark.parametrize(

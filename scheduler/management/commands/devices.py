@@ -24,8 +24,11 @@ class Command(BaseCommand):
             jobs = ", ".join(f"job {job['id']} {job['title']}" for job in device["jobs"]) or "free"
             memory = f"{device['allocated_mib']:,} of {device['memory_mib']:,} MiB"
             place = f"{device['node']}:{device['index']}"
-            why_not = " ".join(filter(None, (device["message"], device["foreign_use"])))
-            told = (place, device["kind"], device["state"], memory, jobs, why_not)
+            why_not = " ".join(
+                filter(None, (device["node_message"], device["message"], device["foreign_use"]))
+            )
+            state = "DRAINED" if device["node_is_draining"] else device["state"]
+            told = (place, device["kind"], state, memory, jobs, why_not)
             self.stdout.write("  ".join(told).rstrip())
 
 
@@ -34,6 +37,8 @@ def _device(device: Device) -> dict[str, Any]:
     jobs = Job.objects.filter(leases__device=device, leases__released_at__isnull=True)
     return {
         "node": device.node.name,
+        "node_is_draining": device.node.is_draining,
+        "node_message": device.node.drain_message or None,
         "index": device.index,
         "kind": device.kind,
         "uuid": device.uuid,

@@ -15,7 +15,7 @@ from scheduler.what_if import Prospect
 class Command(BaseCommand):
     help = (
         "When the queue, or one experiment, draft or not, would be done: played forward with the same place() that "
-        "decides in earnest. Runs without an estimate count with their limits."
+        "decides in earnest. Runs without an estimate count with their limits; what is paused is left out."
     )
     requires_system_checks: list[str] = []
 
@@ -53,6 +53,8 @@ def _json(prospect: Prospect, now: datetime) -> dict[str, Any]:
         "runs": prospect.runs,
         "without_estimate": prospect.without_estimate,
         "never": prospect.never,
+        "window_is_auto": prospect.window_is_auto,
+        "paused": prospect.paused or None,
         "start_at": _at(prospect.start_seconds, now),
         "end_at": _at(prospect.end_seconds, now),
     }
@@ -66,6 +68,8 @@ def _at(seconds: float | None, now: datetime) -> str | None:
 
 def _text(prospect: Prospect, now: datetime) -> str:
     runs = f"{prospect.experiment}: {prospect.runs} run{'s' if prospect.runs != 1 else ''}"
+    if prospect.paused:
+        return f"{runs}: left out, since {prospect.paused}"
     never = f"; {prospect.never} would never start, since no node holds them" if prospect.never else ""
     if prospect.start_seconds is None or prospect.end_seconds is None:
         return f"{runs}{never}"
@@ -74,4 +78,5 @@ def _text(prospect: Prospect, now: datetime) -> str:
         for seconds in (prospect.start_seconds, prospect.end_seconds)
     )
     latest = f" at the latest: {prospect.without_estimate} without an estimate count with their limits"
-    return f"{runs}, {start} to {end}{latest if prospect.without_estimate else ''}{never}"
+    auto = "; as if its automatic window had grown already" if prospect.window_is_auto else ""
+    return f"{runs}, {start} to {end}{latest if prospect.without_estimate else ''}{never}{auto}"

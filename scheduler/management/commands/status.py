@@ -9,6 +9,7 @@ from experiments.models import Experiment
 from experiments.shell import experiment_named
 from experiments.states import RunKind
 from experiments.summaries import cell_state
+from scheduler import pausing
 from scheduler.queries import away_notes, waiting_reasons
 
 
@@ -26,9 +27,12 @@ class Command(BaseCommand):
         )
         waiting = {**waiting_reasons(), **away_notes()}
         told = [_status(experiment, waiting) for experiment in chosen]
+        paused = pausing.queue_pause()
         if options["json"]:
-            self.stdout.write(json.dumps({"experiments": told}, indent=2))
+            self.stdout.write(json.dumps({"paused": paused or None, "experiments": told}, indent=2))
             return
+        if paused:
+            self.stdout.write(f"{paused[0].upper()}{paused[1:]}; what runs goes on.")
         for experiment in told:
             self.stdout.write(_text(experiment))
 
@@ -40,6 +44,7 @@ def _status(experiment: Experiment, waiting: Mapping[int, str]) -> dict[str, Any
     return {
         "name": experiment.name,
         "state": "DRAFT" if experiment.is_draft else "FINISHED" if finished else "RUNNING",
+        "paused": experiment.pause or None,
         "cells": dict(Counter(str(cell_state(cell.runs.all())[0]) for cell in cells)),
         "runs": [
             {
@@ -58,7 +63,8 @@ def _status(experiment: Experiment, waiting: Mapping[int, str]) -> dict[str, Any
 
 def _text(experiment: dict[str, Any]) -> str:
     counted = ", ".join(f"{count} {state}" for state, count in experiment["cells"].items())
-    lines = [f"{experiment['name']}: {experiment['state']} ({counted})"]
+    paused = f"; {experiment['paused']}" if experiment["paused"] else ""
+    lines = [f"{experiment['name']}: {experiment['state']} ({counted}){paused}"]
     for run in experiment["runs"]:
         told = run["waiting_for"] or run["message"] or ""
         name = f"{run['name']} (simulated)" if run["kind"] == RunKind.SIMULATED else run["name"]

@@ -5,7 +5,8 @@
 With a folder its results go there, and not where the request says: to repeat it beside what it wrote before.
 Each entry of the request ends with a `result.json` of its own, so that its run can end before the others do. Exit
 codes: 0 when every entry was handled, even if some failed; 2 when the request is not one; 3 when the engine did not
-start; 4 when it broke while it generated (`engine.json` names the run; entries without a result were not done).
+start; 4 when it broke while it generated (entries without a result were not done). `engine.json` names the run whose turn
+it is, so that it is known also of an engine that had no time to say so.
 """
 
 from __future__ import annotations
@@ -54,13 +55,13 @@ def _evaluate_all(folder: Path, request: Request, waiting: list[Entry], max_rank
         return _engine_failed(log, ENGINE_NOT_STARTED, {"error": f"The engine did not start: {error}"})
     boot_seconds = round(time.monotonic() - STARTED, 3)
     facts = {"boot_seconds": boot_seconds, "max_lora_rank": max_rank, "versions": versions()}
-    results.write_json(log, facts)
     for number, entry in enumerate(waiting, start=1):
+        facts["active_run_id"] = entry.run_id
+        results.write_json(log, facts)
         try:
             _end_if_cancelled(request, entry) or _evaluate(engine, entry, number)
         except EngineBroke as error:
-            broken = {"error": str(error), "broken_by_run_id": entry.run_id}
-            return _engine_failed(log, ENGINE_BROKE, facts | broken)
+            return _engine_failed(log, ENGINE_BROKE, facts | {"error": str(error)})
     return 0
 
 

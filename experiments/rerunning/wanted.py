@@ -1,0 +1,80 @@
+"""Which runs of an experiment are to be run again, and why."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from experiments.layout import PlannedRun
+from experiments.models import Experiment, Run
+from experiments.planning.estimates import RunEstimate
+from experiments.states import TERMINAL, FinishReason, RunState
+
+
+class Which(StrEnum):
+    FAILED = "failed"  # or cancelled, by a person or because what they build on did not succeed
+    MISSING = "missing"  # succeeded, and their results are not there any more
+    CHANGED = "changed"  # what they ran with is another by now
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anew:
+    """What a run is to do now, where that is not what it did."""
+
+    run: PlannedRun
+    estimate: RunEstimate
+    cell_row: Mapping[str, Any]  # of the plan
+    differences: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A run that is to be run again."""
+
+    run_id: int
+    name: str
+    kind: str
+    state: str
+    attempt: int  # which the next one will be
+    why: str
+    anew: Anew | None = None  # None: it does the same again
+
+    @property
+    def changes_spec(self) -> bool:
+        return self.anew is not None
+
+
+def want(run: Run, why: str, anew: Anew | None = None) -> Wanted:
+    return Wanted(
+        run_id=run.pk,
+        name=run.name,
+        kind=run.kind,
+        state=run.state,
+        attempt=run.attempt + 1,
+        why=why,
+        anew=anew,
+    )
+
+
+def failed(*, experiment: Experiment) -> list[Wanted]:
+    """Whatever ended without success; nothing that succeeded."""
+    runs = Run.objects.filter(cell__experiment=experiment, state__in=(RunState.FAILED, RunState.CANCELLED))
+    return [want(run, _how_it_ended(run)) for run in runs.order_by("pk")]
+
+
+def with_dependents(
+    wanted: Iterable[Wanted], *, experiment: Experiment, anew: Mapping[int, Anew]
+) -> list[Wanted]:
+    """Also what ended and builds on one of them, since it would not be of its latest attempt any more."""
+    found = {want.run_id: want for want in wanted}
+    ended = Run.objects.filter(cell__experiment=experiment, state__in=TERMINAL, depends_on__isnull=False)
+    for run in ended.select_related("depends_on").order_by("pk"):  # what others build on is older
+        if run.depends_on_id in found and run.pk not in found:
+            found[run.pk] = want(run, f"builds on {run.depends_on}, which is run again", anew.get(run.pk))
+    return list(found.values())
+
+
+def _how_it_ended(run: Run) -> str:
+    if run.reason == FinishReason.DEPENDENCY_FAILED:
+        return "what it builds on did not succeed"
+    return f"{run.reason}: {run.message}" if run.reason else run.state

@@ -1,0 +1,79 @@
+"""What people change of an experiment while it runs. Nothing that runs is ended by it.
+
+Whatever lets more start asks for a tick in the same transaction, by way of experiments.fleet.
+"""
+
+from datetime import datetime
+
+from django.contrib.auth.models import AbstractUser
+from django.db import transaction
+
+from experiments import fleet
+from experiments.access import named, require_control
+from experiments.documents.schema import AUTO, MAX_INTEGER
+from experiments.models import Experiment
+
+
+class NotApproved(Exception):
+    """A draft is planned anew instead."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        super().__init__(
+            f"Experiment {experiment.name!r} is a draft, of which nothing starts; change its document instead."
+        )
+
+
+class BadWindow(Exception):
+    def __init__(self, given: object) -> None:
+        super().__init__(
+            f"max_parallel={given!r} is no number of jobs; give a whole number of 1 or more, or auto."
+        )
+
+
+def pause(*, experiment: Experiment, user: AbstractUser | None, now: datetime) -> bool:
+    """Start nothing more of it; False where it was paused before. Raises NotApproved, PermissionDenied."""
+    _require_steering(experiment, user)
+    unpaused = Experiment.objects.filter(pk=experiment.pk, paused_at__isnull=True)
+    return bool(unpaused.update(paused_at=now, paused_by=named(user)))
+
+
+@transaction.atomic
+def unpause(*, experiment: Experiment, user: AbstractUser | None) -> bool:
+    """Go on, at once; False where it was not paused. Raises NotApproved, PermissionDenied."""
+    _require_steering(experiment, user)
+    paused = Experiment.objects.filter(pk=experiment.pk, paused_at__isnull=False)
+    if not paused.update(paused_at=None, paused_by=""):
+        return False
+    fleet.schedule().request_tick()
+    return True
+
+
+@transaction.atomic
+def set_window(
+    *, experiment: Experiment, max_parallel: object, user: AbstractUser | None, now: datetime
+) -> None:
+    """How many of its jobs may be open at once, as a person gave it: a number, or one in a text, or auto.
+
+    An automatic window begins with what it is, and forgets what ran out of memory before. A smaller window ends none: nothing starts until enough have ended. Raises BadWindow, NotApproved, PermissionDenied.
+    """
+    _require_steering(experiment, user)
+    change: dict[str, object]
+    if max_parallel == AUTO:
+        change = {"max_parallel_is_auto": True, "window_changed_at": None, "window_halved_at": now}
+    else:
+        change = {"max_parallel_is_auto": False, "max_parallel": _number(max_parallel)}
+    Experiment.objects.filter(pk=experiment.pk).update(**change)
+    fleet.schedule().request_tick()
+
+
+def _number(given: object) -> int:
+    number = int(given) if isinstance(given, str) and given.strip().isdecimal() else given
+    if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= MAX_INTEGER:
+        return number
+    raise BadWindow(given)
+
+
+def _require_steering(experiment: Experiment, user: AbstractUser | None) -> None:
+    require_control(experiment, user)
+    if experiment.is_draft:
+        raise NotApproved(experiment)

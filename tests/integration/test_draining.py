@@ -1,0 +1,173 @@
+"""Draining nodes and devices: by commands, the API and the admin, by whom, why, and what waiting runs say of it."""
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from experiments.states import RunState
+from scheduler import applying, dispatch, draining, queue
+from scheduler.models import Device, Job, Node
+from scheduler.queries import waiting_reasons
+from tests.conftest import People
+from tests.factories import make_cell, make_device, make_experiment, make_job, make_node, make_run, make_user
+from tests.integration import admin_client, api_client
+from tests.integration.admin_client import url
+from tests.integration.api_client import API
+
+SEEING = ["scheduler.view_device", "scheduler.view_node"]
+
+
+@pytest.fixture
+def node(db: None) -> Node:
+    """Two simulated devices, and a run that wants one."""
+    node = make_node(name="gallium", is_simulated=True)
+    for _ in range(2):
+        make_device(node=node, kind=Device.Kind.SIMULATED)
+    cell = make_cell(experiment=make_experiment(approved=True))
+    make_run(cell=cell, state=RunState.QUEUED)
+    return node
+
+
+@pytest.fixture
+def keeper(db: None) -> Any:
+    return make_user(username="keeper", permissions=[*SEEING, "scheduler.change_device"])
+
+
+def tick() -> int:
+    return dispatch.tick(now=timezone.now(), send=lambda job: None)
+
+
+def command(*words: str) -> str:
+    out = StringIO()
+    call_command(*words, stdout=out)
+    return out.getvalue()
+
+
+def reason() -> str:
+    return next(iter(waiting_reasons().values()))
+
+
+def test_a_drained_node_takes_nothing_until_it_is_undrained(node: Node) -> None:
+    told = command("drain", "gallium", "--because", "new fans")
+    assert told == "gallium: takes no new jobs; what runs there goes on.\n"
+    assert command("drain", "gallium") == "gallium: takes no jobs already.\n"
+    assert tick() == 0
+    assert "drained; not offered: gallium (Drained by the operator: new fans)" in reason()
+    assert command("undrain", "gallium") == "gallium: takes jobs again.\n"
+    assert command("undrain", "gallium") == "gallium: was not drained.\n"
+    node.refresh_from_db()
+    assert node.drain_message == ""
+    assert tick() == 1
+
+
+def test_a_drained_device_leaves_the_others(node: Node) -> None:
+    command("drain", "gallium:0", "--because", "It is hot.")
+    assert tick() == 1
+    assert Job.objects.get().leases.get().device.index == 1
+    make_run(cell=make_cell(experiment=make_experiment(approved=True)), state=RunState.QUEUED)
+    assert "not offered: gallium:0 (Drained by the operator: It is hot)" in reason()
+    command("undrain", "gallium:0")
+    assert tick() == 1
+
+
+def test_what_runs_on_a_drained_node_goes_on(db: None) -> None:
+    job = make_job()
+    draining.drain_nodes(node_ids=[job.node.pk], user=None)
+    draining.drain(device_ids=[job.leases.get().device_id], user=None)
+    job.refresh_from_db()
+    assert (job.is_open, job.cancel_requested_at) == (True, None)
+
+
+def test_a_tick_that_decided_before_a_drain_places_nothing_there(node: Node) -> None:
+    decided = queue.decide(now=timezone.now()).placements
+    draining.drain_nodes(node_ids=[node.pk], user=None)
+    assert applying.apply(placements=decided, now=timezone.now(), send=lambda job: None) == 0
+
+
+def test_undraining_says_what_keeps_it_from_taking_jobs_all_the_same(node: Node) -> None:
+    command("drain", "gallium:1"), command("drain", "gallium")
+    told = command("undrain", "gallium:1")
+    assert told == "gallium:1: takes jobs again, but its node is drained: undrain gallium.\n"
+    command("drain", "gallium:1")
+    assert command("undrain", "gallium") == "gallium: takes jobs again, without gallium:1.\n"
+
+
+@pytest.mark.parametrize("word", ["drain", "undrain"])
+def test_what_is_not_there_is_refused_with_what_is(node: Node, word: str) -> None:
+    with pytest.raises(CommandError, match="no node 'gall'. Nodes: gallium"):
+        command(word, "gall")
+    with pytest.raises(CommandError, match="no node 'gall'"):
+        command(word, "gall:0")
+    with pytest.raises(CommandError, match="Node gallium has no device 7. See `devices`"):
+        command(word, "gallium:7")
+    Device.objects.filter(index=1).update(state=Device.State.GONE)
+    with pytest.raises(CommandError, match="no device 1"):
+        command(word, "gallium:1")
+
+
+def test_devices_shows_who_drained_the_node(node: Node) -> None:
+    command("drain", "gallium", "--because", "new fans")
+    lines = command("devices").splitlines()
+    assert len(lines) == 2
+    assert all("DRAINED" in line and "Drained by the operator: new fans." in line for line in lines)
+
+
+@pytest.mark.parametrize("what", ["nodes", "devices"])
+def test_over_http_it_needs_a_permission(node: Node, people: People, keeper: Any, what: str) -> None:
+    row: Any = node if what == "nodes" else node.devices.get(index=0)
+    drain, undrain = (f"{API}/{what}/{row.pk}/{word}/" for word in ("drain", "undrain"))
+    colleague, steering = api_client.client_of(people.colleague), api_client.client_of(keeper)
+    assert colleague.post(drain).status_code == 403
+    assert draining_message(row) == ""
+    assert steering.post(drain, {"because": "new fans"}, format="json").status_code == 200
+    assert draining_message(row) == "Drained by keeper: new fans."
+    assert "new fans" in str(colleague.get(f"{API}/{what}/{row.pk}/").data)
+    assert colleague.post(undrain).status_code == 403
+    assert steering.post(undrain).status_code == 200
+    assert draining_message(row) == ""
+
+
+@pytest.mark.parametrize("what", ["node", "device"])
+def test_on_its_page_it_needs_a_permission(node: Node, people: People, keeper: Any, what: str) -> None:
+    row: Any = node if what == "node" else node.devices.get(index=0)
+    drain, undrain, page = (
+        url(f"scheduler_{what}_{word}", row.pk) for word in ("drain", "undrain", "change")
+    )
+    colleague, steering = admin_client.client_of(people.colleague), admin_client.client_of(keeper)
+    assert "Drain: take no new jobs" not in colleague.get(page).content.decode()
+    assert colleague.post(drain, {"because": "spite"}).status_code == 403
+    assert draining_message(row) == ""
+    assert "Drain: take no new jobs" in steering.get(page).content.decode()
+    steering.post(drain, {"because": "new fans"})
+    assert draining_message(row) == "Drained by keeper: new fans."
+    assert "new fans" in colleague.get(page).content.decode()
+    assert "new fans" in colleague.get(url(f"scheduler_{what}_changelist")).content.decode()
+    assert colleague.post(undrain).status_code == 403
+    assert steering.get(undrain).status_code == 405
+    assert "Undrain: take jobs again" in steering.get(page).content.decode()
+    steering.post(undrain)
+    assert draining_message(row) == ""
+
+
+def test_the_page_of_a_device_says_that_its_node_is_drained(node: Node, people: People) -> None:
+    draining.drain_nodes(node_ids=[node.pk], user=None, because="new fans")
+    page = url("scheduler_device_change", node.devices.get(index=0).pk)
+    told = admin_client.client_of(people.colleague).get(page).content.decode()
+    assert "Its node takes no new jobs. Drained by the operator: new fans." in told
+
+
+def test_nodes_are_drained_from_their_list(node: Node, people: People, keeper: Any) -> None:
+    address = url("scheduler_node_changelist")
+    for user, message in ((people.colleague, ""), (keeper, "Drained by keeper.")):
+        admin_client.client_of(user).post(address, {"action": "drain", "_selected_action": [node.pk]})
+        assert draining_message(node) == message
+    admin_client.client_of(keeper).post(address, {"action": "undrain", "_selected_action": [node.pk]})
+    assert draining_message(node) == ""
+
+
+def draining_message(row: Any) -> str:
+    row.refresh_from_db()
+    return str(row.drain_message if isinstance(row, Node) else row.state_message)
