@@ -22,7 +22,7 @@ from labmgr.bootstrap import processes  # noqa: E402
 from tests.faults import checker, postgresql, report, rows, storm  # noqa: E402
 from tests.faults.faults import Faults  # noqa: E402
 from tests.faults.findings import Finding  # noqa: E402
-from tests.faults.history import Fault, History, Writer, read, read_ledger  # noqa: E402
+from tests.faults.history import Fault, History, Sample, Writer, now, read, read_ledger  # noqa: E402
 from tests.faults.observer import Observer  # noqa: E402
 from tests.faults.stack import NODE_LOST_AFTER, POSTGRES, Stack  # noqa: E402
 from tests.faults.workload import Workload  # noqa: E402
@@ -63,7 +63,9 @@ def run(campaign: Campaign, folder: Path, *, checkout: Path = REPOSITORY) -> tup
         stack = Stack(folder, checkout=checkout, database_url=url)
         try:
             stack.start()
-            _go_through(campaign, stack, writer, done)
+            seen_at = max((each.at for each in earlier if isinstance(each, Sample)), default=now())
+            observer = Observer(stack, writer, seen_at=seen_at)
+            _go_through(campaign, stack, observer, writer, done)
         finally:
             writer.write(*stack.stop())
             writer.close()
@@ -81,8 +83,7 @@ def _database(campaign: Campaign, folder: Path) -> Iterator[str]:
         yield url
 
 
-def _go_through(campaign: Campaign, stack: Stack, writer: Writer, done: int) -> None:
-    observer = Observer(stack, writer)
+def _go_through(campaign: Campaign, stack: Stack, observer: Observer, writer: Writer, done: int) -> None:
     observer.start()
     first = len(list((stack.folder / "documents").glob("*")))
     workload = Workload(stack, writer, seed=campaign.seed, first=first, queued=lambda: observer.queued)

@@ -26,12 +26,12 @@ SENT = b"Sending due task"
 
 
 class Observer(threading.Thread):
-    def __init__(self, stack: Stack, writer: Writer) -> None:
+    def __init__(self, stack: Stack, writer: Writer, *, seen_at: float) -> None:
         super().__init__(name="observer", daemon=True)
         self._stack = stack
         self._writer = writer
         self._probes = Probes(stack)
-        self._seen_at = now()
+        self._seen_at = seen_at
         self._stopping = threading.Event()
         self.queued: dict[str, int] | None = None
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from labmgr.bootstrap import processes
 from labmgr.replay import servers
 from labmgr.replay.servers import Identity
 from scheduler.launchers import process_tree
@@ -17,6 +18,7 @@ KEEPER = Path(__file__).parent / "keeper.py"
 def server(folder: Path) -> Iterator[str]:
     """Its URL. In a folder that was used before it goes on with the data that is there."""
     folder.mkdir(exist_ok=True)
+    _end_what_was_left(folder)
     with servers.postgres(folder, options=servers.DURABLE, prepare=_kept) as url:
         yield url
 
@@ -48,6 +50,17 @@ class Postmaster:
         """In order all connections are closed; otherwise they break, and it has to recover from its log."""
         if process := process_tree.find(self.pid):
             process_tree.send_signal(process, signal.SIGINT if orderly else signal.SIGQUIT)
+
+
+def _end_what_was_left(folder: Path) -> None:
+    """By a campaign that was cut off: the server and its keeper, which would start it again."""
+    left = Postmaster(folder)
+    with suppress(ProcessLookupError):
+        found = [process for process, _ in process_tree.lineage(left.pid)[:2]]
+        if str(KEEPER) in processes.command_of(found[-1].pid):
+            left.signal_all(signal.SIGCONT)
+            process_tree.send_signal(found[-1], signal.SIGQUIT)
+            processes.wait_until(lambda: not any(process_tree.is_alive(p.pid) for p in found), 30.0)
 
 
 def _kept(_: Path, __: Path, identity: Identity) -> list[str]:

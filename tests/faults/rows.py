@@ -35,7 +35,7 @@ LEFT JOIN scheduler_job j ON j.node_id = n.id GROUP BY n.name"""
 TICKS = "SELECT served, ticked_at FROM scheduler_tickrequest"
 QUEUED = "SELECT kind, COUNT(*) FROM experiments_run WHERE state = 'QUEUED' GROUP BY kind"
 UNFINISHED = """
-SELECT COUNT(*) FROM experiments_run WHERE state NOT IN ('SUCCEEDED', 'FAILED', 'CANCELLED')"""
+SELECT COUNT(*) FROM experiments_run WHERE state IN ('QUEUED', 'RUNNING')"""
 NOW = (DEVICES, NODES, OPEN_JOBS, ENDED_AND_HOLDING, WINDOWS, PROGRESS, TICKS, QUEUED)
 
 RUNS = """

@@ -16,7 +16,10 @@ def lost(history: History) -> Iterator[Finding]:
     """Whatever was submitted has ended well, or was lost as often as the design allows, each time for a known cause."""
     events = _events_of(history)
     proven = {(each.job, each.key) for each in executions(history.signs) if each.is_whole}
+    promised = {one.experiment for one in history.submitted}
     for run in history.runs:
+        if run.state == RunState.PLANNED and run.key.partition("/")[0] not in promised:
+            continue  # a plan whose approval was broken off, and reported so
         if told := _how_lost(run, events[run.id], proven):
             yield Finding(Rule.LOST, f"run {run.id} ({run.key}) {told}")
     found = Counter(run.key.partition("/")[0] for run in history.runs)

@@ -44,7 +44,9 @@ class Stack:
         self.web_port = self.lab.port
 
     def start(self) -> None:
-        """Whatever of it is not up."""
+        """Whatever of it is not up, or was left stopped by a campaign that was cut off."""
+        for process in [*self._of_homes(), *self._of_jobs()]:
+            processes.send(process, signal.SIGCONT)
         self.lab.up()
         self.web_port = int(self._services()["listens"]["LABMGR_PORT"])
         self.second.start()
@@ -54,8 +56,7 @@ class Stack:
         """The services, and then whatever is left; returns which services were."""
         self.second.end(signal.SIGTERM)
         self.lab.run("stop", "--keep-runs", timeout=200)
-        homes = (self.lab.home, self.second.home)
-        left = [_told(found) for home in homes for found in processes.of_home(home, lambda _: True)]
+        left = [_told(process) for process in self._of_homes()]
         self.lab.run("stop", timeout=200)
         processes.end(self._of_jobs(), grace_seconds=1.0)
         return left
@@ -100,6 +101,10 @@ class Stack:
             if control.startswith(f"{self.folder}/") and process and process.is_alive:
                 found.setdefault(int(environment["LABMGR_JOB_ID"]), []).append((process, Path(control)))
         return found
+
+    def _of_homes(self) -> list[ProcessId]:
+        homes = (self.lab.home, self.second.home)
+        return [found for home in homes for found in processes.of_home(home, lambda _: True)]
 
     def _of_jobs(self) -> list[ProcessId]:
         homes = (self.lab.home, self.second.home)

@@ -86,6 +86,7 @@ def test_a_run_that_was_lost_once_and_ended_well_is_fine() -> None:
         (changed(runs=run(state="FAILED", reason="EXIT_CODE")), "is FAILED (EXIT_CODE)"),
         (changed(runs=run(state="FAILED", reason="CRASH_LOOP")), "was lost 1 times"),
         (changed(runs=run(state="CANCELLED")), "is CANCELLED"),
+        (changed(runs=run(state="PLANNED")), "is PLANNED"),
         (changed(signs=execution(6, 12, 14, whole=False)), "did not come to its end"),
         (changed(submitted=(Submitted(experiment="w1", runs=2),)), "was queued with 2 runs, and has 1"),
         (changed(faults=()), "lost a supervisor that nobody had killed"),
@@ -94,6 +95,10 @@ def test_a_run_that_was_lost_once_and_ended_well_is_fine() -> None:
 def test_what_is_lost_is_found(history: History, told: str) -> None:
     [finding] = rules_of_runs.lost(history)
     assert finding.rule is Rule.LOST and told in finding.told
+
+
+def test_a_plan_that_was_never_promised_to_run_is_not_lost() -> None:
+    assert list(rules_of_runs.lost(changed(runs=run(state="PLANNED"), submitted=()))) == []
 
 
 def test_a_run_that_was_lost_three_times_may_fail() -> None:
