@@ -13,20 +13,27 @@ from experiments.access import named, require_control
 from experiments.documents.schema import AUTO, MAX_INTEGER
 from experiments.models import Experiment
 
+MAX_DIGITS = len(str(MAX_INTEGER))
+MAX_ECHO = 60  # characters of a bad value that its refusal repeats
+
 
 class NotApproved(Exception):
     """A draft is planned anew instead."""
 
     def __init__(self, experiment: Experiment) -> None:
         super().__init__(
-            f"Experiment {experiment.name!r} is a draft, of which nothing starts; change its document instead."
+            f"Experiment {experiment.name!r} is a draft, of which nothing starts; approve it, "
+            "or change its document."
         )
 
 
 class BadWindow(Exception):
     def __init__(self, given: object) -> None:
+        told = repr(given)
+        shown = told if len(told) <= MAX_ECHO else f"{told[:MAX_ECHO]}..."
         super().__init__(
-            f"max_parallel={given!r} is no number of jobs; give a whole number of 1 or more, or auto."
+            f"max_parallel={shown} is no number of jobs; give a whole number of 1 or more (at most {MAX_INTEGER}), "
+            "or auto."
         )
 
 
@@ -67,10 +74,15 @@ def set_window(
 
 
 def _number(given: object) -> int:
-    number = int(given) if isinstance(given, str) and given.strip().isdecimal() else given
+    number = int(given) if isinstance(given, str) and _is_short_number(given.strip()) else given
     if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= MAX_INTEGER:
         return number
     raise BadWindow(given)
+
+
+def _is_short_number(given: str) -> bool:
+    """Longer ones are too large in any case, and Python refuses to read the longest."""
+    return given.isdecimal() and len(given) <= MAX_DIGITS
 
 
 def _require_steering(experiment: Experiment, user: AbstractUser | None) -> None:

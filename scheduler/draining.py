@@ -13,13 +13,19 @@ from experiments.access import named
 from scheduler.dispatch import request_tick
 from scheduler.models import Device, Node
 
+MAX_REASON_LENGTH = 1000
+
+
+class BadReason(Exception):
+    """It cannot be kept as the reason of a drain."""
+
 
 def may_drain(user: AbstractUser | None) -> bool:
     return user is None or user.has_perm("scheduler.change_device")
 
 
 def drain(*, device_ids: Iterable[int], user: AbstractUser | None, because: str = "") -> int:
-    """Let devices take no new jobs; returns how many were available. Raises PermissionDenied."""
+    """Let devices take no new jobs; returns how many were available. Raises BadReason, PermissionDenied."""
     _require(user)
     available = Device.objects.filter(pk__in=list(device_ids), state=Device.State.AVAILABLE)
     return available.update(state=Device.State.DRAINED, state_message=_told(user, because))
@@ -38,7 +44,10 @@ def undrain(*, device_ids: Iterable[int], user: AbstractUser | None) -> int:
 
 
 def drain_nodes(*, node_ids: Iterable[int], user: AbstractUser | None, because: str = "") -> int:
-    """Let nodes take no new jobs, whatever becomes of their devices; returns how many did. Raises PermissionDenied."""
+    """Let nodes take no new jobs, whatever becomes of their devices; returns how many did.
+
+    Raises BadReason, PermissionDenied.
+    """
     _require(user)
     nodes = Node.objects.filter(pk__in=list(node_ids), is_draining=False)
     return nodes.update(is_draining=True, drain_message=_told(user, because))
@@ -65,5 +74,17 @@ def _require(user: AbstractUser | None) -> None:
 
 
 def _told(user: AbstractUser | None, because: str) -> str:
-    reason = because.strip().rstrip(".")
+    reason = _one_line(because).rstrip(".")
     return f"Drained by {named(user)}: {reason}." if reason else f"Drained by {named(user)}."
+
+
+def _one_line(because: str) -> str:
+    """It stands within other sentences, and in the lines that commands print."""
+    reason = " ".join(because.split())
+    if len(reason) > MAX_REASON_LENGTH:
+        raise BadReason(
+            f"The reason has {len(reason):,} characters; shorten it to {MAX_REASON_LENGTH:,} at most."
+        )
+    if "\0" in reason:
+        raise BadReason("The reason has a null character; leave it out.")
+    return reason

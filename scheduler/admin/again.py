@@ -30,6 +30,9 @@ MOST_SHOWN = 500
 def page(admin: LabAdmin, request: HttpRequest, pk: int) -> HttpResponse:
     experiment = _seen(request, pk)
     chosen = request.POST.get("which") or request.GET.get("which")
+    if request.method == "POST" and chosen not in set(Which):
+        messages.error(request, "Nothing is queued: choose which runs are run again.")
+        return redirect(request.path)
     which = Which(chosen) if chosen in set(Which) else Which.FAILED
     asked: dict[str, Any] = {
         "experiment": experiment,

@@ -70,9 +70,19 @@ class DrainableAdmin(MeasuredAdmin):
         return redirect(url_of(row))
 
     def _drain(self, request: HttpRequest, pks: list[int], because: str = "") -> None:
-        changed = self.drain_rows(pks, user=person(request), because=because)
-        messages.success(request, f"{changed} drained. What runs there goes on.")
+        try:
+            changed = self.drain_rows(pks, user=person(request), because=because)
+        except draining.BadReason as refusal:
+            messages.error(request, str(refusal))
+            return
+        if changed:
+            messages.success(request, f"{changed} drained. What runs there goes on.")
+        else:
+            messages.info(request, "Nothing was drained: no new jobs were taken there before.")
 
     def _undrain(self, request: HttpRequest, pks: list[int]) -> None:
         changed = self.undrain_rows(pks, user=person(request))
-        messages.success(request, f"{changed} undrained.")
+        if changed:
+            messages.success(request, f"{changed} undrained.")
+        else:
+            messages.info(request, "Nothing was drained there.")

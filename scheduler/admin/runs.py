@@ -22,7 +22,7 @@ from experiments.models import Observation, Run
 from experiments.states import RunKind, RunState
 from experiments.templatetags import lab as display
 from scheduler.admin import again, dashboard
-from scheduler.models import Launch
+from scheduler.models import Job, Launch
 from scheduler.queries import waiting_reasons
 
 _LAUNCHES = Prefetch(
@@ -128,11 +128,9 @@ class RunAdmin(ReadOnlyAdmin):
         return display.clipped(run.why or run.reason)
 
     @admin.display(description="Where")
-    def place(self, run: Run) -> str:
+    def place(self, run: Run) -> SafeString:
         launch = next(iter(run.launches.all()), None)
-        return (
-            ", ".join(str(lease.device) for lease in launch.job.leases.all()) if launch else display.NOTHING
-        )
+        return display.clipped(_places(launch.job) if launch else "")
 
     @admin.display(description="Started", ordering="started_at")
     def started(self, run: Run) -> str:
@@ -141,6 +139,11 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.display(description="Took")
     def duration(self, run: Run) -> str:
         return display.between(run.started_at, run.finished_at)
+
+
+def _places(job: Job) -> str:
+    places = ", ".join(lease.device.place for lease in job.leases.all())
+    return f"{places} (simulated)" if places and job.node.is_simulated else places
 
 
 def _live_context(run: Run) -> dict[str, Any]:

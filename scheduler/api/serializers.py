@@ -7,6 +7,7 @@ from rest_framework import serializers
 from experiments.api.evidence_serializers import EstimateSerializer
 from experiments.models import Run
 from experiments.states import RunState
+from scheduler.draining import MAX_REASON_LENGTH
 from scheduler.models import Device, HostReading, Job, Lease, Node, Reading, SessionState
 
 
@@ -201,7 +202,9 @@ class QueueSerializer(serializers.Serializer[Any]):
 
 
 class DrainSerializer(serializers.Serializer[Any]):
-    because = serializers.CharField(default="", allow_blank=True, max_length=1000, help_text="Why.")
+    because = serializers.CharField(
+        default="", allow_blank=True, max_length=MAX_REASON_LENGTH, help_text="Why."
+    )
 
 
 class HoursSerializer(serializers.Serializer[Any]):

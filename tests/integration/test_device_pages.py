@@ -114,3 +114,11 @@ def said(command: str) -> str:
     out = StringIO()
     call_command(command, stdout=out)
     return out.getvalue()
+
+
+def test_the_list_of_runs_says_once_that_several_devices_are_simulated(people: People) -> None:
+    node = make_node(name="sim", is_simulated=True)
+    devices = [make_device(node=node, kind="simulated", index=index) for index in range(2)]
+    make_job(runs=[make_run(state=RunState.RUNNING)], devices=devices)
+    page = admin_client.client_of(people.colleague).get(url("experiments_run_changelist"))
+    assert "sim:0, sim:1 (simulated)" in page.content.decode()

@@ -168,6 +168,48 @@ def test_nodes_are_drained_from_their_list(node: Node, people: People, keeper: A
     assert draining_message(node) == ""
 
 
+BAD_REASONS = [("x" * 2000, "has 2,000 characters"), ("new\0fans", "null character")]
+
+
+@pytest.mark.parametrize(("because", "told"), BAD_REASONS)
+def test_a_reason_that_cannot_be_kept_drains_nothing(
+    node: Node, keeper: Any, because: str, told: str
+) -> None:
+    with pytest.raises(CommandError, match=told):
+        command("drain", "gallium", "--because", because)
+    page = post(keeper, "drain", node, because=because)
+    assert told in page and draining_message(node) == ""
+    answer = api_client.client_of(keeper).post(f"{API}/nodes/{node.pk}/drain/", {"because": because})
+    assert answer.status_code == 400
+    assert draining_message(node) == ""
+
+
+def test_a_reason_is_kept_on_one_line(node: Node) -> None:
+    command("drain", "gallium", "--because", " new fans\n  and filters.\n")
+    assert draining_message(node) == "Drained by the operator: new fans and filters."
+
+
+def test_draining_twice_says_that_nothing_was_drained(node: Node, keeper: Any) -> None:
+    assert "1 drained." in post(keeper, "drain", node)
+    assert "Nothing was drained" in post(keeper, "drain", node)
+    assert "1 undrained." in post(keeper, "undrain", node)
+    assert "Nothing was drained there." in post(keeper, "undrain", node)
+
+
+def test_a_device_that_is_gone_is_not_offered_for_draining(node: Node, keeper: Any) -> None:
+    device = node.devices.get(index=0)
+    page = url("scheduler_device_change", device.pk)
+    assert "Drain: take no new jobs" in admin_client.client_of(keeper).get(page).content.decode()
+    Device.objects.filter(pk=device.pk).update(state=Device.State.GONE)
+    assert "Drain: take no new jobs" not in admin_client.client_of(keeper).get(page).content.decode()
+
+
+def post(user: Any, what: str, node: Node, **form: str) -> str:
+    """The page that answers it, with its message."""
+    address = url(f"scheduler_node_{what}", node.pk)
+    return str(admin_client.client_of(user).post(address, form, follow=True).content.decode())
+
+
 def draining_message(row: Any) -> str:
     row.refresh_from_db()
     return str(row.drain_message if isinstance(row, Node) else row.state_message)

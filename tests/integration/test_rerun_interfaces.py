@@ -128,7 +128,10 @@ def test_the_admin_shows_what_would_be_run_again_before_it_is(people: People, mi
     done = owner.post(address, {"which": "failed"}, follow=True).content.decode()
     assert "2 runs are queued again." in done
     assert attempts() == [2, 2]
-    assert "There is nothing to run again." in owner.post(address, follow=True).content.decode()
+    assert (
+        "There is nothing to run again."
+        in owner.post(address, {"which": "failed"}, follow=True).content.decode()
+    )
 
 
 def test_the_admin_says_so_where_nothing_is_missing_and_where_it_is_not_known(
@@ -145,11 +148,23 @@ def test_the_admin_says_so_where_nothing_is_missing_and_where_it_is_not_known(
     assert "Run them again" not in refused
 
 
+def test_the_admin_runs_nothing_again_that_was_not_chosen(people: People, mine: Experiment) -> None:
+    owner, address = admin_client.client_of(people.owner), url("experiments_run_again", mine.pk)
+    before = attempts()
+    for form in ({}, {"which": "everything"}):
+        told = owner.post(address, form, follow=True).content.decode()
+        assert "Nothing is queued: choose which runs are run again." in told
+    assert attempts() == before
+
+
 def test_in_the_admin_only_the_owner_and_who_controls_any_run(people: People, mine: Experiment) -> None:
     address = url("experiments_run_again", mine.pk)
     colleague = admin_client.client_of(people.colleague)
     assert address not in colleague.get(url("experiments_experiment_change", mine.pk)).content.decode()
-    assert [colleague.get(address).status_code, colleague.post(address).status_code] == [403, 403]
+    assert [colleague.get(address).status_code, colleague.post(address, {"which": "failed"}).status_code] == [
+        403,
+        403,
+    ]
     controls_unseen = admin_client.client_of(make_user(permissions=["experiments.control_any_run"]))
     assert controls_unseen.post(address, {"which": "failed"}).status_code == 403
     assert attempts() == [1, 1]

@@ -1,10 +1,10 @@
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from scheduler import draining
 from scheduler.management.places import place_named
-from scheduler.models import Node
+from scheduler.models import Device, Node
 
 
 class Command(BaseCommand):
@@ -15,10 +15,16 @@ class Command(BaseCommand):
         parser.add_argument("--because", default="", metavar="TEXT", help="shown to whoever waits for it")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        place, because = place_named(options["place"]), options["because"]
-        if isinstance(place, Node):
-            changed = draining.drain_nodes(node_ids=[place.pk], user=None, because=because)
-        else:
-            changed = draining.drain(device_ids=[place.pk], user=None, because=because)
+        place = place_named(options["place"])
+        try:
+            changed = _drain(place, options["because"])
+        except draining.BadReason as refusal:
+            raise CommandError(str(refusal)) from refusal
         told = "takes no new jobs; what runs there goes on" if changed else "takes no jobs already"
         self.stdout.write(f"{options['place']}: {told}.")
+
+
+def _drain(place: Node | Device, because: str) -> int:
+    if isinstance(place, Node):
+        return draining.drain_nodes(node_ids=[place.pk], user=None, because=because)
+    return draining.drain(device_ids=[place.pk], user=None, because=because)
