@@ -3,10 +3,13 @@
 `user` is None at the machine's own shell, whose operator may do everything.
 """
 
+from collections.abc import Iterable
+
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import PermissionDenied
 
 from experiments.models import Experiment
+from experiments.specs import CommandSpec, FinetuneSpec, ProbeSpec, RunSpec
 
 OPERATOR = "the operator"  # at the machine's own shell
 
@@ -36,3 +39,27 @@ def require_control_of_all(user: AbstractUser | None) -> None:
     """Raises PermissionDenied."""
     if not may_control_all(user):
         raise PermissionDenied("This concerns everybody's runs; experiments.control_any_run is needed.")
+
+
+def require_commands(user: AbstractUser | None) -> None:
+    """Raises PermissionDenied."""
+    if user is not None and not user.has_perm("experiments.run_commands"):
+        raise PermissionDenied("A command of the lab's own needs the permission experiments.run_commands.")
+
+
+def require_own_recipes(user: AbstractUser | None) -> None:
+    """Raises PermissionDenied."""
+    if user is not None and not user.has_perm("experiments.run_own_recipes"):
+        raise PermissionDenied(
+            "A recipe file of the lab's own needs the permission experiments.run_own_recipes."
+        )
+
+
+def require_own_programs(specs: Iterable[RunSpec], user: AbstractUser | None) -> None:
+    """What runs of these would start as the account of the service. Raises PermissionDenied."""
+    for spec in specs:
+        if isinstance(spec, CommandSpec):
+            require_commands(user)
+        trained = spec.finetune if isinstance(spec, ProbeSpec) else spec
+        if isinstance(trained, FinetuneSpec) and trained.recipe_file:
+            require_own_recipes(user)

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AbstractUser
-from django.core.exceptions import PermissionDenied
 
 from experiments import calibration, documents, fleet, layout, questions
+from experiments.access import require_commands, require_own_recipes
 from experiments.documents import ExperimentDocument, InvalidDocument, Problem
 from experiments.layout import PlannedCell
 from experiments.models import PlanEntry
@@ -91,16 +91,10 @@ def plan(*, data: Mapping[str, Any], user: AbstractUser | None, now: datetime) -
 
 
 def _require_permissions(document: ExperimentDocument, user: AbstractUser | None) -> None:
-    if user is None:
-        return
-    if document.command is not None and not user.has_perm("experiments.run_commands"):
-        raise PermissionDenied(
-            "Planning a command of your own needs the permission experiments.run_commands."
-        )
-    if documents.own_recipes(document) and not user.has_perm("experiments.run_own_recipes"):
-        raise PermissionDenied(
-            "Planning a recipe file of your own needs the permission experiments.run_own_recipes."
-        )
+    if document.command is not None:
+        require_commands(user)
+    if documents.own_recipes(document):
+        require_own_recipes(user)
 
 
 def _refuse_too_many(document: ExperimentDocument) -> None:

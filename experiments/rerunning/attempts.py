@@ -9,11 +9,11 @@ from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 
 from experiments import layout, lifecycle, planning
-from experiments.access import named, require_control
+from experiments.access import named, require_control, require_own_programs
 from experiments.models import Cell, Estimate, Experiment, PlanEntry, Run, RunEvent
 from experiments.rerunning.refusals import NotApproved, RunAgainAlready
 from experiments.rerunning.wanted import Wanted, Which
-from experiments.specs import spec_to_json
+from experiments.specs import RunSpec, spec_to_json
 from experiments.states import TERMINAL, RunState
 
 BATCH = 500
@@ -42,8 +42,8 @@ def rerun(
 ) -> list[Rerun]:
     """Queue the next attempt of each, where nobody has done so meanwhile; returns those that were queued.
 
-    What builds on a run that did not succeed and is not run again stays as it is. Raises PermissionDenied,
-    NotApproved, RunAgainAlready.
+    What builds on a run that did not succeed and is not run again stays as it is. Raises NotApproved, RunAgainAlready,
+    and PermissionDenied, also for programs of one's own.
     """
     require_control(experiment, user)
     if any(want.changes_spec for want in wanted) and not _may_approve(user):
@@ -75,6 +75,7 @@ def _rerun(
     current = _locked(wanted)
     asked = {want.run_id: want for want in wanted}
     ended = {key: asked[run.pk] for key, run in current.items() if run.pk in asked and run.state in TERMINAL}
+    require_own_programs((_spec(current[key], want) for key, want in ended.items()), user)
     fresh = _create(ended, current)
     if not fresh:
         return []
@@ -126,6 +127,10 @@ def _key(run: Run) -> _Key:
 
 def _may_succeed(run: Run) -> bool:
     return run.state == RunState.SUCCEEDED or run.state not in TERMINAL
+
+
+def _spec(run: Run, wanted: Wanted) -> RunSpec:
+    return wanted.anew.run.spec if wanted.anew else run.parsed_spec
 
 
 def _next(run: Run, wanted: Wanted, builds_on: Run | None) -> Run:

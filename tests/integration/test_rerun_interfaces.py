@@ -4,10 +4,12 @@ import io
 import json
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core.management import CommandError, call_command
 
 from experiments.models import Experiment, Run
-from experiments.states import FinishReason, RunState
+from experiments.specs import CommandSpec, spec_to_json
+from experiments.states import FinishReason, RunKind, RunState
 from tests.conftest import People
 from tests.factories import make_cell, make_experiment, make_run, make_user
 from tests.integration import admin_client, api_client
@@ -15,6 +17,8 @@ from tests.integration.admin_client import url
 from tests.integration.api_client import API
 
 pytestmark = pytest.mark.django_db
+
+COMMAND = spec_to_json(CommandSpec(argv=("true",)))
 
 
 @pytest.fixture
@@ -168,6 +172,19 @@ def test_in_the_admin_only_the_owner_and_who_controls_any_run(people: People, mi
     controls_unseen = admin_client.client_of(make_user(permissions=["experiments.control_any_run"]))
     assert controls_unseen.post(address, {"which": "failed"}).status_code == 403
     assert attempts() == [1, 1]
+
+
+def test_a_command_is_run_again_only_by_who_may_run_commands(people: People, mine: Experiment) -> None:
+    Run.objects.filter(name="first").update(kind=RunKind.COMMAND, spec=COMMAND)
+    address, body = f"{API}/experiments/mine/rerun/", {"which": "failed"}
+    refused = api_client.client_of(people.owner).post(address, body, format="json")
+    assert (refused.status_code, "run_commands" in refused.data["detail"]) == (403, True)
+    page = url("experiments_run_again", mine.pk)
+    assert admin_client.client_of(people.owner).post(page, body).status_code == 403
+    assert attempts() == [1, 1]
+    people.owner.user_permissions.add(Permission.objects.get(codename="run_commands"))
+    assert admin_client.client_of(people.owner).post(page, body).status_code == 302
+    assert attempts() == [2, 2]
 
 
 def test_a_draft_has_no_button(people: People) -> None:

@@ -12,7 +12,7 @@ from experiments.admin.progress import progress_of
 from experiments.models import Cell, Estimate, Experiment, Observation, Run
 from experiments.rerunning import NotApproved, Rerun, RunAgainAlready, Which
 from experiments.retries import Circumstances
-from experiments.specs import CommandSpec, Outcome, spec_to_json
+from experiments.specs import CommandSpec, Outcome, ProbeSpec, RunSpec, spec_to_json
 from experiments.states import AGEING, FinishReason, RunKind, RunState
 from scheduler import queue, reruns
 from tests.conftest import People
@@ -26,11 +26,12 @@ from tests.factories import (
     make_run,
     make_user,
 )
-from tests.unit.jobs import evaluate_spec
+from tests.unit.jobs import evaluate_spec, finetune_spec
 
 pytestmark = pytest.mark.django_db
 
 COMMAND = spec_to_json(CommandSpec(argv=("true",)))
+OWN = finetune_spec(recipe="mine.py", recipe_file="/lab/mine.py")
 CANCELLED = {"reason": FinishReason.DEPENDENCY_FAILED}
 
 
@@ -207,6 +208,29 @@ def test_only_the_owner_and_who_controls_any_run_have_runs_run_again(people: Peo
         rerun_found(experiment, people.colleague)
     lead = make_user(permissions=["experiments.control_any_run"])
     assert len(rerun(experiment, user=lead)) == 1
+
+
+@pytest.mark.parametrize(
+    "permission,kind,spec",
+    [
+        ("run_commands", RunKind.COMMAND, CommandSpec(argv=("true",))),
+        ("run_own_recipes", RunKind.FINETUNE, OWN),
+        ("run_own_recipes", RunKind.PROBE, ProbeSpec(finetune=OWN, row_indices=(0,))),
+    ],
+)
+@pytest.mark.parametrize("which", [Which.FAILED, Which.MISSING])
+def test_a_labs_own_programs_are_run_again_only_by_who_may_plan_them(
+    people: People, permission: str, kind: RunKind, spec: RunSpec, which: Which
+) -> None:
+    experiment = make_experiment(approved=True, created_by=people.owner)
+    state = RunState.FAILED if which is Which.FAILED else RunState.SUCCEEDED
+    gone = {"kind": kind, "spec": spec_to_json(spec), "state": state, "directory": "/not/there"}
+    run = make_run(cell=make_cell(experiment=experiment), **gone)
+    with pytest.raises(PermissionDenied, match=permission):
+        rerun(experiment, which, people.owner)
+    assert attempts(run) == [1]
+    wanted = ["experiments.control_any_run", f"experiments.{permission}"]
+    assert len(rerun(experiment, which, make_user(permissions=wanted))) == 1
 
 
 def test_the_next_attempt_is_expected_to_take_what_the_first_was(cell: Cell) -> None:
