@@ -1,6 +1,7 @@
 """The end of jobs: their rows, their runs, and everything that they held, a batch in one transaction.
 
-What it locks, it locks in the order of scheduler.applying: experiments, nodes, devices, runs.
+What it locks, it locks in the order of scheduler.applying: experiments, nodes, devices, runs; and before all of
+these the jobs themselves, which nobody has while they are being placed.
 """
 
 from collections import Counter, defaultdict

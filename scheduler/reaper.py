@@ -105,14 +105,25 @@ def _waits_until(row: ControlPlane, now: datetime, *, clock_was_set: bool) -> da
 
 @transaction.atomic
 def _take_from(node_id: int, now: datetime) -> int:
-    """Under the node's row, so that an agent that comes back is either before or after it."""
-    still = Node.objects.select_for_update().filter(_ran_out(now), pk=node_id)
+    """Under the node's row, so that an agent that comes back is either before or after it.
+
+    Jobs and their experiments are locked before it, as where jobs end (see scheduler.ending): an agent that comes
+    back may be ending the same ones. What is placed there meanwhile is taken at the next look.
+    """
+    takeable = _locked_jobs(node_id)
+    still = Node.objects.select_for_update(no_key=True).filter(_ran_out(now), pk=node_id)
     node = still.filter(session_lost_at__isnull=False).first()
     if node is None:
         return 0
-    jobs = Job.objects.filter(node=node, state__in=OPEN_JOB_STATES)
-    takeable = jobs.filter(experiment__on_node_lost=Experiment.OnNodeLost.REQUEUE).select_related(
-        "experiment", "node"
-    )
     told = f"Its node {node.name} was last heard of at {node.session_renewed_at:%Y-%m-%d %H:%M:%S} UTC, and is lost."
     return sum(losing.take(job=job, message=told, now=now) for job in takeable)
+
+
+def _locked_jobs(node_id: int) -> list[Job]:
+    """Those that may be taken. None of the locks hinders the events of their runs, which name jobs by their keys."""
+    jobs = Job.objects.filter(node=node_id, state__in=OPEN_JOB_STATES).select_related("experiment", "node")
+    takeable = jobs.filter(experiment__on_node_lost=Experiment.OnNodeLost.REQUEUE).order_by("pk")
+    locked = list(takeable.select_for_update(of=("self",), no_key=True))
+    experiments = Experiment.objects.filter(pk__in={job.experiment_id for job in locked})
+    list(experiments.order_by("pk").select_for_update(no_key=True).values_list("pk"))
+    return locked

@@ -1,18 +1,23 @@
 """What is taken from a node that is away, when, and what it must prove when it is back."""
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from experiments.models import Experiment, Run, RunEvent
-from experiments.specs import SimulatedSpec, spec_to_json
+from experiments.specs import Outcome, SimulatedSpec, spec_to_json
 from experiments.states import FinishReason, JobState, RunState
 from scheduler import dispatch, losing, queue, reaper, ticker
+from scheduler import ending as ending_of_jobs
 from scheduler.agent import Agent
 from scheduler.dispatch import paths_of
 from scheduler.inventory import read_simulated
@@ -127,6 +132,42 @@ def test_an_agent_that_came_back_in_between_keeps_what_was_not_taken_yet() -> No
     job_on_a_lost_node()
     Node.objects.update(session_lost_at=Now(), session_expires_at=Now() + AGO)
     assert reap() == 0
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
+@pytest.mark.parametrize("first", ["job", "experiment"])
+def test_an_agent_that_comes_back_ends_its_jobs_while_they_are_being_taken(first: str) -> None:
+    job = job_on_a_lost_node()
+    outcomes = {only_run().pk: Outcome(succeeded=True)}
+    with ThreadPoolExecutor(1) as threads:
+        with transaction.atomic():  # as far as an end has come when the reaper begins
+            rows: Any = Job.objects.filter(pk=job.pk) if first == "job" else Experiment.objects.all()
+            rows.select_for_update().get()
+            reaping = threads.submit(on_its_own_connection, reap)
+            until_somebody_waits_for_a_lock()
+            Node.objects.select_for_update(nowait=True).get()
+            if first == "job":
+                assert ending_of_jobs.end_job(job=job, record=None, outcomes=outcomes, log_tail="", now=NOW)
+        assert reaping.result(LONG_SECONDS) == (0 if first == "job" else 1)
+    assert only_run().state == (RunState.SUCCEEDED if first == "job" else RunState.QUEUED)
+
+
+def on_its_own_connection(act: Callable[[], int]) -> int:
+    try:
+        return act()
+    finally:
+        connection.close()
+
+
+def until_somebody_waits_for_a_lock() -> None:
+    deadline = time.monotonic() + LONG_SECONDS
+    while time.monotonic() < deadline:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            if cursor.fetchone()[0]:
+                return
+        threading.Event().wait(0.02)
+    pytest.fail("nobody waits for a lock")
 
 
 def test_a_run_is_not_taken_for_ever() -> None:
