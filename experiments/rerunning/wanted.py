@@ -65,13 +65,24 @@ def failed(*, experiment: Experiment) -> list[Wanted]:
 def with_dependents(
     wanted: Iterable[Wanted], *, experiment: Experiment, anew: Mapping[int, Anew]
 ) -> list[Wanted]:
-    """Also what ended and builds on one of them, since it would not be of its latest attempt any more."""
+    """Also what ended and builds on one of them, since it would not be of its latest attempt any more.
+
+    And what was not of it when it ended: it ran while what it builds on was run again.
+    """
     found = {want.run_id: want for want in wanted}
     ended = Run.objects.filter(cell__experiment=experiment, state__in=TERMINAL, depends_on__isnull=False)
-    for run in ended.select_related("depends_on").order_by("pk"):  # what others build on is older
-        if run.depends_on_id in found and run.pk not in found:
-            found[run.pk] = want(run, f"builds on {run.depends_on}, which is run again", anew.get(run.pk))
+    left = [run for run in ended.select_related("depends_on").order_by("pk") if run.pk not in found]
+    while more := {run.pk: why for run in left if (why := _why_dependent(run, found))}:
+        found |= {run.pk: want(run, more[run.pk], anew.get(run.pk)) for run in left if run.pk in more}
+        left = [run for run in left if run.pk not in more]
     return list(found.values())
+
+
+def _why_dependent(run: Run, found: Mapping[int, Wanted]) -> str:
+    before = run.depends_on
+    if before is None or not (before.superseded_by_id or before.pk in found):
+        return ""
+    return f"builds on {before}, which {'was' if before.superseded_by_id else 'is'} run again"
 
 
 def _how_it_ended(run: Run) -> str:

@@ -104,6 +104,22 @@ def test_what_builds_on_a_changed_run_is_run_again_too(experiment: Experiment, t
     assert Run.objects.get(name=CONTROL).attempt == 1
 
 
+def test_what_ran_while_its_fine_tune_was_run_again_is_run_again_once_it_has_ended(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    Run.objects.filter(name=EVALUATE).update(state=RunState.RUNNING)
+    environment(tmp_path / "ml", torchtune="0.7.0", vllm="0.17.1")
+    rerun(experiment)
+    assert [Run.objects.get(name=name).attempt for name in (FINETUNE, EVALUATE)] == [2, 1]
+    assert changed(experiment) == {}  # it may yet end
+    Run.objects.filter(name=EVALUATE).update(state=RunState.SUCCEEDED)
+    assert changed(experiment) == {EVALUATE: f"builds on {FINETUNE}, which was run again"}
+    rerun(experiment)
+    fresh = Run.objects.get(name=EVALUATE)
+    assert (fresh.attempt, fresh.depends_on) == (2, Run.objects.get(name=FINETUNE))
+    assert changed(experiment) == {}
+
+
 def test_a_model_that_was_changed_is_named(experiment: Experiment, tmp_path: Path) -> None:
     config = tmp_path / "models/tiny-llama-s/config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "rms_norm_eps": 1e-6}))

@@ -119,6 +119,20 @@ def test_an_evaluation_alone_is_ready_at_once_and_builds_on_the_fine_tune_that_i
     assert (last(evaluate).depends_on, last(evaluate).ready_at) == (finetune, NOW)
 
 
+def test_what_builds_on_a_run_is_wanted_with_it_however_long_the_chain_and_whichever_is_older(
+    cell: Cell,
+) -> None:
+    done = {"cell": cell, "state": RunState.SUCCEEDED}
+    last_of_three, second = make_run(**done, name="third"), make_run(**done, name="second")
+    first = make_run(**done, name="first")
+    Run.objects.filter(pk=last_of_three.pk).update(depends_on=second)
+    Run.objects.filter(pk=second.pk).update(depends_on=first)
+    found = rerunning.with_dependents(
+        [rerunning.want(first, "it has changed")], experiment=cell.experiment, anew={}
+    )
+    assert [want.name for want in found] == ["first", "second", "third"]
+
+
 def test_a_run_may_fail_again_and_again(tuned: tuple[Run, Run]) -> None:
     experiment = tuned[0].cell.experiment
     for attempt in (2, 3):
