@@ -1,5 +1,6 @@
 """Finding what of an experiment is to be run again, in its folders and in what it was planned from, and queueing that."""
 
+import logging
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,8 @@ from scheduler.paths import JobPaths
 from scheduler.programs import PROGRAMS
 from scheduler.programs.base import CarriedRun
 from scheduler.programs.changes import Present, changes
+
+log = logging.getLogger(__name__)
 
 
 def wanted(*, experiment: Experiment, which: Which, user: AbstractUser | None, now: datetime) -> list[Wanted]:
@@ -51,10 +54,15 @@ def _missing(experiment: Experiment) -> Iterator[Wanted]:
 
 
 def _lack(run: Run) -> str:
+    """What it left may be anything; what of it cannot be read counts as missing, and the other runs are looked at."""
     directory = Path(run.directory)
     paths = JobPaths(directory, directory / "control")
-    carried = CarriedRun(run_id=run.pk, name=run.name, spec=run.parsed_spec)
-    return PROGRAMS[RunKind(run.kind)].lack(carried, paths)
+    try:
+        carried = CarriedRun(run_id=run.pk, name=run.name, spec=run.parsed_spec)
+        return PROGRAMS[RunKind(run.kind)].lack(carried, paths)
+    except Exception as error:
+        log.exception("what run %s left could not be read", run.pk)
+        return f"what it left could not be read: {error!r}."
 
 
 def _changed(experiment: Experiment, anew: dict[int, Anew]) -> Iterator[Wanted]:

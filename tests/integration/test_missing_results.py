@@ -8,6 +8,7 @@ import pytest
 
 from experiments import kept
 from experiments.models import Cell, Experiment, Run
+from experiments.parsers.torchtune import TAKEN_OVER
 from experiments.rerunning import RunRootAway, Which
 from experiments.specs import CommandSpec, spec_to_json
 from experiments.states import RunKind, RunState
@@ -96,6 +97,15 @@ def test_a_folder_that_is_gone_is_run_again_with_what_is_missing_of_what_builds_
     reruns.rerun(experiment=finetune.cell.experiment, which=Which.MISSING, user=None, now=NOW)
     assert last(evaluate).depends_on == last(finetune)
     assert last(evaluate).ready_at is None
+
+
+def test_a_folder_that_cannot_be_read_is_told_of_and_the_others_are_looked_at(whole: tuple[Run, Run]) -> None:
+    finetune, evaluate = whole
+    (Path(finetune.directory) / "output/logs" / TAKEN_OVER).mkdir()
+    shutil.rmtree(evaluate.directory)
+    told = missing(finetune.cell.experiment)
+    assert told[finetune.name].startswith("what it left could not be read: IsADirectoryError")
+    assert told[evaluate.name].endswith("is not there.")
 
 
 def test_looking_for_what_is_missing_changes_nothing(whole: tuple[Run, Run]) -> None:
