@@ -51,7 +51,8 @@ def set_window(
 ) -> None:
     """How many of its jobs may be open at once, as a person gave it: a number, or one in a text, or auto.
 
-    An automatic window begins with what it is, and forgets what ran out of memory before. A smaller window ends none: nothing starts until enough have ended. Raises BadWindow, NotApproved, PermissionDenied.
+    An automatic window begins with what it is, and forgets what ran out of memory before. A smaller window ends
+    none: nothing starts until enough have ended. Raises BadWindow, NotApproved, PermissionDenied.
     """
     _require_steering(experiment, user)
     change: dict[str, object]
