@@ -14,6 +14,16 @@ from experiments.specs import CommandSpec, FinetuneSpec, ProbeSpec, RunSpec
 OPERATOR = "the operator"  # at the machine's own shell
 
 
+class NotApproved(Exception):
+    """Only what is approved can be steered and run again."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        super().__init__(
+            f"Experiment {experiment.name!r} is a draft, of which nothing starts; approve it first, "
+            "or change its document."
+        )
+
+
 def may_control(experiment: Experiment, user: AbstractUser | None) -> bool:
     """The owner, who holds `control_any_run`, and the operator (None)."""
     return may_control_all(user) or bool(user and experiment.created_by_id == user.pk)
@@ -33,6 +43,12 @@ def require_control(experiment: Experiment, user: AbstractUser | None) -> None:
         raise PermissionDenied(
             f"{experiment.name!r} belongs to somebody else; experiments.control_any_run is needed."
         )
+
+
+def require_approved(experiment: Experiment) -> None:
+    """Raises NotApproved."""
+    if experiment.is_draft:
+        raise NotApproved(experiment)
 
 
 def require_control_of_all(user: AbstractUser | None) -> None:

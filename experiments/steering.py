@@ -9,22 +9,12 @@ from django.contrib.auth.models import AbstractUser
 from django.db import transaction
 
 from experiments import fleet
-from experiments.access import named, require_control
+from experiments.access import named, require_approved, require_control
 from experiments.documents.schema import AUTO, MAX_INTEGER
 from experiments.models import Experiment
 
 MAX_DIGITS = len(str(MAX_INTEGER))
 MAX_ECHO = 60  # characters of a bad value that its refusal repeats
-
-
-class NotApproved(Exception):
-    """A draft is planned anew instead."""
-
-    def __init__(self, experiment: Experiment) -> None:
-        super().__init__(
-            f"Experiment {experiment.name!r} is a draft, of which nothing starts; approve it, "
-            "or change its document."
-        )
 
 
 class BadWindow(Exception):
@@ -61,7 +51,8 @@ def set_window(
 ) -> None:
     """How many of its jobs may be open at once, as a person gave it: a number, or one in a text, or auto.
 
-    An automatic window begins with what it is, and forgets what ran out of memory before. A smaller window ends none: nothing starts until enough have ended. Raises BadWindow, NotApproved, PermissionDenied.
+    An automatic window begins with what it is, and forgets what ran out of memory before. A smaller window ends
+    none: nothing starts until enough have ended. Raises BadWindow, NotApproved, PermissionDenied.
     """
     _require_steering(experiment, user)
     change: dict[str, object]
@@ -87,5 +78,4 @@ def _is_short_number(given: str) -> bool:
 
 def _require_steering(experiment: Experiment, user: AbstractUser | None) -> None:
     require_control(experiment, user)
-    if experiment.is_draft:
-        raise NotApproved(experiment)
+    require_approved(experiment)

@@ -9,9 +9,9 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 
 from experiments import rerunning
-from experiments.access import require_control
+from experiments.access import require_approved, require_control
 from experiments.models import Experiment, Run
-from experiments.rerunning import Anew, NotApproved, Rerun, RunRootAway, Wanted, Which
+from experiments.rerunning import Anew, Rerun, RunRootAway, Wanted, Which
 from experiments.states import RunKind, RunState
 from scheduler import joining
 from scheduler.paths import JobPaths
@@ -25,11 +25,10 @@ log = logging.getLogger(__name__)
 def wanted(*, experiment: Experiment, which: Which, user: AbstractUser | None, now: datetime) -> list[Wanted]:
     """What would be run again; nothing is changed, and nothing is locked while files are read.
 
-    Raises PermissionDenied, RunRootAway, and InvalidDocument where the document cannot be planned any more.
+    Raises NotApproved, PermissionDenied, RunRootAway, and InvalidDocument where the document cannot be planned any more.
     """
     require_control(experiment, user)
-    if experiment.is_draft:
-        raise NotApproved(f"Experiment {experiment.name!r} is a draft; approve it first.")
+    require_approved(experiment)
     if which is Which.FAILED:
         return rerunning.failed(experiment=experiment)
     if not joining.is_run_root_there():

@@ -6,9 +6,10 @@ from django.shortcuts import redirect
 from django.utils import timezone
 
 from experiments import steering
+from experiments.access import NotApproved
 from experiments.admin.base import person, url_of
 from experiments.models import Experiment
-from experiments.steering import BadWindow, NotApproved
+from experiments.steering import BadWindow
 
 
 def pause(request: HttpRequest, experiment: Experiment) -> HttpResponse:

@@ -9,12 +9,13 @@ from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
+from experiments.access import NotApproved
 from experiments.control import AlreadyDecided, Unanswered
 from experiments.documents import InvalidDocument, Problem
 from experiments.lifecycle import NotADraft
 from experiments.planning import NameTaken, Outdated
 from experiments.rerunning import CannotRerun
-from experiments.steering import BadWindow, NotApproved
+from experiments.steering import BadWindow
 from experiments.verification import VerificationError
 
 

@@ -2,13 +2,12 @@
 
 from experiments.rerunning.anew import laid_out_anew
 from experiments.rerunning.attempts import Rerun, rerun
-from experiments.rerunning.refusals import CannotRerun, NotApproved, RunAgainAlready, RunRootAway
+from experiments.rerunning.refusals import CannotRerun, RunAgainAlready, RunRootAway
 from experiments.rerunning.wanted import Anew, Wanted, Which, failed, want, with_dependents
 
 __all__ = [
     "Anew",
     "CannotRerun",
-    "NotApproved",
     "Rerun",
     "RunAgainAlready",
     "RunRootAway",

@@ -7,11 +7,12 @@ from datetime import datetime
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
+from django.db.models import F
 
 from experiments import layout, lifecycle, planning
-from experiments.access import named, require_control, require_own_programs
+from experiments.access import named, require_approved, require_control, require_own_programs
 from experiments.models import Cell, Estimate, Experiment, PlanEntry, Run, RunEvent
-from experiments.rerunning.refusals import NotApproved, RunAgainAlready
+from experiments.rerunning.refusals import RunAgainAlready
 from experiments.rerunning.wanted import Wanted, Which
 from experiments.specs import RunSpec, spec_to_json
 from experiments.states import TERMINAL, RunState
@@ -70,8 +71,7 @@ def _rerun(
     user: AbstractUser | None,
     now: datetime,
 ) -> list[Rerun]:
-    if Experiment.objects.select_for_update().get(pk=experiment.pk).is_draft:
-        raise NotApproved(f"Experiment {experiment.name!r} is a draft; approve it first.")
+    require_approved(Experiment.objects.select_for_update().get(pk=experiment.pk))
     current = _locked(wanted)
     asked = {want.run_id: want for want in wanted}
     ended = {key: asked[run.pk] for key, run in current.items() if run.pk in asked and run.state in TERMINAL}
@@ -90,11 +90,13 @@ def _rerun(
 def _locked(wanted: Iterable[Wanted]) -> dict[_Key, Run]:
     """The last attempts of all runs of these cells: what is run again, and what that builds on, which may end just now.
 
-    What others build on comes first, as where a run ends and tells what builds on it.
+    What builds on nothing comes first, as where a run ends and tells what builds on it. Ids tell nothing of that: the
+    next attempt of a fine-tune may be younger than the evaluation that waits for it.
     """
     cells = Run.every.filter(pk__in=[want.run_id for want in wanted]).values_list("cell", flat=True)
-    runs = Run.objects.filter(cell__in=set(cells)).select_related("depends_on").order_by("pk")
-    return {(run.cell_id, run.name): run for run in runs.select_for_update(of=("self",))}
+    runs = Run.objects.filter(cell__in=set(cells)).select_related("depends_on")
+    in_order = runs.order_by(F("depends_on_id").asc(nulls_first=True), "pk")
+    return {(run.cell_id, run.name): run for run in in_order.select_for_update(of=("self",))}
 
 
 def _create(wanted: Mapping[_Key, Wanted], current: Mapping[_Key, Run]) -> dict[_Key, Run]:

@@ -5,10 +5,6 @@ class CannotRerun(Exception):
     """Each refusal is one of these."""
 
 
-class NotApproved(CannotRerun):
-    """The experiment is a draft: nothing of it was queued yet."""
-
-
 class RunAgainAlready(CannotRerun):
     """Somebody else had the same runs run again in the same moment."""
 

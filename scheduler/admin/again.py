@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
 
+from experiments.access import NotApproved
 from experiments.admin.base import LabAdmin, person, url_of
 from experiments.documents import InvalidDocument
 from experiments.models import Experiment
@@ -44,7 +45,7 @@ def page(admin: LabAdmin, request: HttpRequest, pk: int) -> HttpResponse:
         if request.method == "POST":
             return _queue(request, experiment, asked)
         found, refusal = reruns.wanted(**asked), ""
-    except (CannotRerun, InvalidDocument) as refused:
+    except (CannotRerun, InvalidDocument, NotApproved) as refused:
         found, refusal = [], str(refused)
     return admin.page(
         request,

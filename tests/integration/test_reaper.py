@@ -1,8 +1,6 @@
 """What is taken from a node that is away, when, and what it must prove when it is back."""
 
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +27,7 @@ from scheduler.models import ControlPlane, Device, Job, Lease, Node
 from scheduler.reaper import Reaper
 from tests.factories import NOW, make_cell, make_device, make_experiment, make_job, make_node, make_run
 from tests.integration.launching import LONG_SECONDS, ending, endings
+from tests.integration.locks import on_its_own_connection, until_somebody_waits_for_a_lock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -150,24 +149,6 @@ def test_an_agent_that_comes_back_ends_its_jobs_while_they_are_being_taken(first
                 assert ending_of_jobs.end_job(job=job, record=None, outcomes=outcomes, log_tail="", now=NOW)
         assert reaping.result(LONG_SECONDS) == (0 if first == "job" else 1)
     assert only_run().state == (RunState.SUCCEEDED if first == "job" else RunState.QUEUED)
-
-
-def on_its_own_connection(act: Callable[[], int]) -> int:
-    try:
-        return act()
-    finally:
-        connection.close()
-
-
-def until_somebody_waits_for_a_lock() -> None:
-    deadline = time.monotonic() + LONG_SECONDS
-    while time.monotonic() < deadline:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            if cursor.fetchone()[0]:
-                return
-        threading.Event().wait(0.02)
-    pytest.fail("nobody waits for a lock")
 
 
 def test_a_run_is_not_taken_for_ever() -> None:

@@ -67,7 +67,7 @@ def test_the_command_wants_to_know_which(mine: Experiment) -> None:
 
 def test_the_command_refuses_a_draft() -> None:
     make_run(cell=make_cell(experiment=make_experiment(name="draft")), state=RunState.FAILED)
-    with pytest.raises(CommandError, match="is a draft; approve it first"):
+    with pytest.raises(CommandError, match="is a draft.*approve it first"):
         command("draft", "--failed")
 
 
@@ -172,6 +172,15 @@ def test_in_the_admin_only_the_owner_and_who_controls_any_run(people: People, mi
     controls_unseen = admin_client.client_of(make_user(permissions=["experiments.control_any_run"]))
     assert controls_unseen.post(address, {"which": "failed"}).status_code == 403
     assert attempts() == [1, 1]
+
+
+def test_a_draft_is_refused_on_the_page_as_everywhere(people: People) -> None:
+    draft = make_experiment(created_by=people.owner)
+    make_run(cell=make_cell(experiment=draft), state=RunState.FAILED)
+    owner, address = admin_client.client_of(people.owner), url("experiments_run_again", draft.pk)
+    for answer in (owner.get(address), owner.post(address, {"which": "failed"})):
+        assert "approve it first" in answer.content.decode()
+    assert attempts() == [1]
 
 
 def test_a_command_is_run_again_only_by_who_may_run_commands(people: People, mine: Experiment) -> None:

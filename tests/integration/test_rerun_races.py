@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from experiments import lifecycle
 from experiments.models import Experiment, Run
@@ -15,6 +15,7 @@ from experiments.specs import Outcome
 from experiments.states import FinishReason, RunState
 from scheduler import reruns
 from tests.factories import NOW, make_cell, make_experiment, make_run
+from tests.integration.locks import on_its_own_connection, until_somebody_waits_for_a_lock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -83,3 +84,19 @@ def test_what_builds_on_a_run_that_ends_meanwhile_is_not_left_waiting(succeeds: 
     else:
         waits_for_another = evaluate.state == RunState.QUEUED and evaluate.depends_on != finetune
         assert evaluate.state == RunState.CANCELLED or waits_for_another
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
+def test_a_fine_tune_is_locked_before_an_older_evaluation_that_waits_for_it() -> None:
+    cell = make_cell(experiment=make_experiment(approved=True))
+    evaluate = make_run(cell=cell, state=RunState.QUEUED)
+    finetune = make_run(cell=cell, state=RunState.RUNNING)
+    Run.objects.filter(pk=evaluate.pk).update(depends_on=finetune)
+    make_run(cell=cell, state=RunState.FAILED)
+    with ThreadPoolExecutor(1) as threads:
+        with transaction.atomic():  # as where a run ends and tells what builds on it
+            Run.objects.select_for_update().get(pk=finetune.pk)
+            running_again = threads.submit(on_its_own_connection, lambda: rerun(cell.experiment))
+            until_somebody_waits_for_a_lock()
+            Run.objects.select_for_update(nowait=True).get(pk=evaluate.pk)
+        assert running_again.result() == 1

@@ -8,9 +8,10 @@ from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 
 from experiments import lifecycle, rerunning, summaries
+from experiments.access import NotApproved
 from experiments.admin.progress import progress_of
 from experiments.models import Cell, Estimate, Experiment, Observation, Run
-from experiments.rerunning import NotApproved, Rerun, RunAgainAlready, Which
+from experiments.rerunning import Rerun, RunAgainAlready, Which
 from experiments.retries import Circumstances
 from experiments.specs import CommandSpec, Outcome, ProbeSpec, RunSpec, spec_to_json
 from experiments.states import AGEING, FinishReason, RunKind, RunState

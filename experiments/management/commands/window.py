@@ -4,9 +4,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from experiments import steering
+from experiments.access import NotApproved
 from experiments.models import Experiment
 from experiments.shell import experiment_named
-from experiments.steering import BadWindow, NotApproved
+from experiments.steering import BadWindow
 
 
 class Command(BaseCommand):

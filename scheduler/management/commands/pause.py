@@ -4,8 +4,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from experiments import steering
+from experiments.access import NotApproved
 from experiments.shell import experiment_named
-from experiments.steering import NotApproved
 from scheduler import pausing
 
 

@@ -4,6 +4,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from experiments.access import NotApproved
 from experiments.documents import InvalidDocument
 from experiments.rerunning import CannotRerun, Wanted, Which
 from experiments.shell import experiment_named, problems_as_text
@@ -46,7 +47,7 @@ class Command(BaseCommand):
                 found = [one.wanted for one in reruns.rerun(**asked)]
         except InvalidDocument as invalid:
             raise CommandError(problems_as_text(invalid)) from invalid
-        except CannotRerun as refusal:
+        except (CannotRerun, NotApproved) as refusal:
             raise CommandError(str(refusal)) from refusal
         shown = (
             _as_json(found, options["dry_run"]) if options["json"] else _as_text(found, options["dry_run"])

@@ -3,8 +3,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from experiments import steering
+from experiments.access import NotApproved
 from experiments.shell import experiment_named
-from experiments.steering import NotApproved
 from scheduler import pausing
 
 
