@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Case, DateTimeField, F, Field, FloatField, IntegerField, Value, When
+from django.db.models.functions import Cast
 
 from experiments import lifecycle
 from experiments.models import Experiment
@@ -142,10 +143,10 @@ def _measured(same: Sequence[EndedJob], now: datetime) -> dict[str, Any]:
 
 def _each(
     records: Mapping[int, ExitRecord], field: "Field[Any, Any]", of: Callable[[ExitRecord], object]
-) -> Case:
+) -> Cast:
     """What its own record says for each job."""
     whens = [When(pk=pk, then=Value(of(record), output_field=field)) for pk, record in records.items()]
-    return Case(*whens, output_field=field)
+    return Cast(Case(*whens), output_field=field)  # or PostgreSQL takes what no job has for a text
 
 
 def release(*, job: Job, record: ExitRecord | None, now: datetime) -> None:
