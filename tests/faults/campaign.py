@@ -25,7 +25,7 @@ from tests.faults.findings import Finding  # noqa: E402
 from tests.faults.history import Fault, History, Sample, Writer, now, read, read_ledger  # noqa: E402
 from tests.faults.observer import Observer  # noqa: E402
 from tests.faults.stack import NODE_LOST_AFTER, POSTGRES, Stack  # noqa: E402
-from tests.faults.workload import Workload  # noqa: E402
+from tests.faults.workload import LONG_SECONDS, Workload  # noqa: E402
 from tests.lab import REPOSITORY  # noqa: E402
 
 RETURN_SECONDS = 90.0  # within which everything has to be there again after the storm
@@ -40,6 +40,7 @@ class Campaign:
     postgres: bool = False
     gap_seconds: float = 1.0
     only: tuple[str, ...] = ()
+    long_seconds: tuple[float, float] = LONG_SECONDS  # that a real run takes which is no short one
     patience_seconds: float = 90.0  # without the end of a run, after which the storm's aftermath is over
 
     def write(self, folder: Path) -> None:
@@ -51,7 +52,9 @@ class Campaign:
         document = json.loads((folder / "campaign.json").read_text())
         if document.pop("boot_id") != processes.boot_id():
             sys.exit(f"{folder} is of before the machine was started anew; begin another campaign.")
-        return cls(**{**document, "only": tuple(document["only"])})
+        return cls(
+            **{**document, "only": tuple(document["only"]), "long_seconds": tuple(document["long_seconds"])}
+        )
 
 
 def run(campaign: Campaign, folder: Path, *, checkout: Path = REPOSITORY) -> tuple[History, list[Finding]]:
@@ -86,7 +89,14 @@ def _database(campaign: Campaign, folder: Path) -> Iterator[str]:
 def _go_through(campaign: Campaign, stack: Stack, observer: Observer, writer: Writer, done: int) -> None:
     observer.start()
     first = len(list((stack.folder / "documents").glob("*")))
-    workload = Workload(stack, writer, seed=campaign.seed, first=first, queued=lambda: observer.queued)
+    workload = Workload(
+        stack,
+        writer,
+        seed=campaign.seed,
+        first=first,
+        long_seconds=campaign.long_seconds,
+        queued=lambda: observer.queued,
+    )
     workload.start()
     faults = Faults(stack, writer)
     _storm(campaign, faults, done)

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.faults.campaign import Campaign, run  # noqa: E402
 from tests.faults.findings import Finding, Rule  # noqa: E402
+from tests.faults.workload import LONG_SECONDS  # noqa: E402
 from tests.lab import copy_of_the_repository  # noqa: E402
 
 SHOWN = 3
@@ -32,6 +33,7 @@ class Bug:
     only: tuple[str, ...]  # the faults that bring it out
     faults: int = 6
     gap_seconds: float = 2.0
+    long_seconds: tuple[float, float] = LONG_SECONDS
 
 
 BUGS = (
@@ -65,6 +67,7 @@ BUGS = (
         found_by=Rule.DOUBLED,
         only=("kill_node",),
         faults=2,
+        long_seconds=(40.0, 50.0),  # longer than a killed worker is away
     ),
     Bug(
         name="device_kept",
@@ -124,7 +127,12 @@ def found(bug: Bug, folder: Path) -> list[Finding]:
     checkout = copy_of_the_repository(folder / "checkout")
     plant(bug, checkout)
     campaign = Campaign(
-        seed=1, faults=bug.faults, gap_seconds=bug.gap_seconds, only=bug.only, patience_seconds=20.0
+        seed=1,
+        faults=bug.faults,
+        gap_seconds=bug.gap_seconds,
+        only=bug.only,
+        long_seconds=bug.long_seconds,
+        patience_seconds=20.0,
     )
     _, findings = run(campaign, folder, checkout=checkout)
     return findings

@@ -15,10 +15,8 @@ from tests.faults.stack import Stack
 RUNS = 40  # of an experiment
 SHORT_OF = {"command": 24, "simulated": 24}  # queued runs of a kind, below which more are submitted
 LOOK_SECONDS = 1.0
-SPANS, ODDS = (
-    ((0.3, 3.0), (7.0, 10.0)),
-    (7, 1),
-)  # of seconds that a real run takes: some outlive their agent's absence
+SHORT_SECONDS, LONG_SECONDS = (0.3, 3.0), (7.0, 10.0)  # that a real run takes
+ODDS = (7, 1)  # some outlive their agent's absence
 
 
 class Workload(threading.Thread):
@@ -31,6 +29,7 @@ class Workload(threading.Thread):
         *,
         seed: int,
         first: int,
+        long_seconds: tuple[float, float],
         queued: Callable[[], dict[str, int] | None],
     ) -> None:
         super().__init__(name="workload", daemon=True)
@@ -38,6 +37,7 @@ class Workload(threading.Thread):
         self._writer = writer
         self._dice = random.Random(f"{seed}/{first}")
         self._number = first
+        self._spans = SHORT_SECONDS, long_seconds
         self._queued = queued
         self._stopping = threading.Event()
 
@@ -78,7 +78,9 @@ class Workload(threading.Thread):
 
     def _commands(self, name: str) -> dict[str, Any]:
         argv = [str(self._stack.working), str(self._stack.ledger), f"{name}/{{part}}", "{seconds}"]
-        seconds = [round(self._dice.uniform(*self._dice.choices(SPANS, ODDS)[0]), 1) for _ in range(RUNS)]
+        seconds = [
+            round(self._dice.uniform(*self._dice.choices(self._spans, ODDS)[0]), 1) for _ in range(RUNS)
+        ]
         cells = [{"part": part, "seconds": str(each)} for part, each in enumerate(seconds)]
         return {"command": {"argv": argv}, "cells": cells}
 
