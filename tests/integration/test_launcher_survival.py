@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.launchers import process_tree, records, resident_handle
-from scheduler.launchers.base import Adoption, Ending
+from scheduler.launchers.base import Adoption, Ending, LaunchRequest
 from scheduler.launchers.local import LocalLauncher
 from scheduler.launchers.process_tree import Process
 from scheduler.launchers.resident_handle import ResidentHandle
@@ -30,6 +30,12 @@ from tests.integration.launching import (  # noqa: F401 - fixtures are used by a
     supervisor_of,
 )
 from tests.lab import until
+
+
+def has_a_leader(request: LaunchRequest) -> bool:
+    record = records.read_supervisor(request.control_dir)
+    return record is not None and record.leader is not None
+
 
 # One tree a job
 
@@ -120,10 +126,11 @@ def test_the_strays_of_a_killed_supervisor_are_killed(
 def test_a_job_whose_control_folder_is_deleted_while_it_is_watched_is_lost(
     launcher: LocalLauncher, make: MakeRequest, fifo: Path
 ) -> None:
-    request = make("sh", "-c", f"echo > {fifo}; sleep 0.2")
+    request = make("cat", str(fifo))
     launcher.submit(request)
-    fifo.read_text()
+    until(lambda: has_a_leader(request), seconds=LONG_SECONDS)  # the last record before its end
     shutil.rmtree(request.control_dir)
+    fifo.write_text("")
     assert ending(launcher).ending is Ending.SUPERVISOR_LOST
     assert launcher.wait(timeout_seconds=0) == []
 
@@ -134,7 +141,7 @@ def test_strays_without_their_environment_are_found_by_their_session(
     request = make("env", "-i", "/bin/sh", "-c", f"sleep 60 & echo $! > {fifo}; wait")
     launcher.submit(request)
     child = int(fifo.read_text())
-    until(lambda: bool((found := records.read_supervisor(request.control_dir)) and found.leader), seconds=60)
+    until(lambda: has_a_leader(request), seconds=LONG_SECONDS)
     os.kill(supervisor_of(request).pid, signal.SIGKILL)
     assert ending(launcher).ending is Ending.SUPERVISOR_LOST
     assert not is_alive(child)
