@@ -1,6 +1,5 @@
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -208,5 +207,5 @@ def open_files(request: LaunchRequest) -> list[str]:
     found = []
     for descriptor in Path(f"/proc/{supervisor_of(request).pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(descriptor))
+            found.append(str(descriptor.readlink()))
     return found
