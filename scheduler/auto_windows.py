@@ -14,12 +14,14 @@ from scheduler import queue
 from scheduler.models import Device
 from scheduler.window_rule import PROVEN_AFTER_SECONDS, WindowFacts, next_window
 
+_COLUMNS = ("max_parallel", "open_jobs", "window_changed_at", "window_halved_at")
+
 
 def adjust(*, now: datetime, pool: str | None = None, most: int | None = None) -> None:
     """Move the windows of what waits; `pool` and `most` are as for a tick."""
     waiting = Run.objects.queued().filter(cell__experiment=OuterRef("pk"))
     approved = Experiment.objects.filter(max_parallel_is_auto=True, approved_at__isnull=False)
-    experiments = list(approved.filter(Exists(waiting)))
+    experiments = list(approved.filter(Exists(waiting)).only(*_COLUMNS))  # not their documents
     if not experiments:
         return
     proven = [experiment for experiment in experiments if _is_proven(experiment, now)]
@@ -85,8 +87,6 @@ def _move(experiment: Experiment, window: int, facts: WindowFacts, now: datetime
         window_halved_at=experiment.window_halved_at,
     )
     halved_at = now if facts.ran_out_of_memory else experiment.window_halved_at
-    has_to_be_proven = (
-        facts.ran_out_of_memory or window > experiment.max_parallel
-    )  # not after a loss of devices
-    changed_at = now if has_to_be_proven else experiment.window_changed_at
+    lost_devices = window < experiment.max_parallel and not facts.ran_out_of_memory
+    changed_at = experiment.window_changed_at if lost_devices else now  # what is lost proves nothing
     unmoved.update(max_parallel=window, window_changed_at=changed_at, window_halved_at=halved_at)

@@ -53,18 +53,23 @@ def gather(
     places = _places(jobs, placed) if runs else {}
     observations: list[Observation] = []
     for job, found in zip(jobs, verdicts, strict=True):
-        for run in (runs[run_id] for run_id in found if run_id in runs):
-            if run.fencing_token != job.pk:
-                continue
-            measured = [each for each in found[run.pk].measurements if math.isfinite(each.value)]
-            try:
-                observations += harvest.observe(
-                    run=run, job_id=job.pk, measurements=measured, place=places[job.pk], now=now
-                )
+        carried = [runs[run_id] for run_id in found if run_id in runs]
+        for run in (run for run in carried if run.fencing_token == job.pk):
+            rows = _observed(run, job, found[run.pk], places[job.pk], now)
+            if rows is not None:
+                observations += rows
                 looked_at.append(run.pk)
-            except (ValueError, TypeError):
-                log.exception("run %s of job %s could not be harvested", run.pk, job.pk)
     return Gathered(observations, looked_at)
+
+
+def _observed(run: Run, job: Job, verdict: Verdict, place: Place, now: datetime) -> list[Observation] | None:
+    """None where it cannot be harvested."""
+    measured = [each for each in verdict.measurements if math.isfinite(each.value)]
+    try:
+        return harvest.observe(run=run, job_id=job.pk, measurements=measured, place=place, now=now)
+    except (ValueError, TypeError):
+        log.exception("run %s of job %s could not be harvested", run.pk, job.pk)
+        return None
 
 
 def _runs(run_ids: Collection[int]) -> dict[int, Run]:

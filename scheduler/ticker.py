@@ -23,9 +23,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS = 0.5
 PAUSE_SECONDS = 0.02
-PAUSE_OF_PASS = (
-    4  # times as long as a pass took: under load four fifths are left to the agents, which refill themselves
-)
+PAUSE_OF_PASS = 4  # times as long as a pass took: most of a busy machine is left to the agents
 SAFETY_NET = timedelta(seconds=2)
 WHOLE_QUEUE_EVERY_SECONDS = 5.0  # for what is behind the front of a long queue and could start all the same
 

@@ -26,9 +26,6 @@ class RunQuerySet(models.QuerySet["Run"]):
     def unfinished(self) -> "RunQuerySet":
         return self.exclude(state__in=TERMINAL)
 
-    def unharvested(self) -> "RunQuerySet":
-        return self.filter(state__in=TERMINAL, harvested_at__isnull=True).exclude(directory="")
-
     def current(self) -> "RunQuerySet":
         """Without those that were run again: of every run, its last attempt."""
         return self.filter(superseded_by__isnull=True)

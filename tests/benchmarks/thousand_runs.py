@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labmgr.replay import servers
 from scheduler.launchers import process_tree
+from tests.benchmarks import throwaway
 from tests.benchmarks.gaps import percentile_ms
 from tests.benchmarks.shared_memory import PeakMemory, pss_mib
 from tests.benchmarks.visitor import Visitor
@@ -87,7 +87,7 @@ def _lab(options: argparse.Namespace) -> Iterator[Lab]:
     folder = Path(tempfile.mkdtemp(prefix="thousand-", dir="/tmp"))  # paths of sockets have to be short
     folder.chmod(0o755)  # the database's user has to pass through
     try:
-        with _database(folder, options.postgres) as settings:
+        with throwaway.database(folder, on_postgres=options.postgres) as settings:
             (folder / "home").mkdir()
             settings["SIMULATED_DEVICES"] = f"{options.runs}x80GiB"
             settings["LABMGR_ML_PYTHON"] = os.environ.get("LABMGR_ML_PYTHON") or sys.executable
@@ -99,16 +99,6 @@ def _lab(options: argparse.Namespace) -> Iterator[Lab]:
                 lab.run("stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _database(folder: Path, on_postgres: bool) -> Iterator[dict[str, str]]:
-    if not on_postgres:
-        yield {}
-        return
-    (folder / "postgres").mkdir()
-    with servers.postgres(folder / "postgres", options=servers.DURABLE) as url:
-        yield {"DATABASE_URL": url}
 
 
 def _measured(lab: Lab, options: argparse.Namespace) -> Found:

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from labmgr.bootstrap import configuration as configurations
-from labmgr.replay import servers
+from tests.benchmarks import throwaway
 from tests.benchmarks.gaps import Ran
 from tests.benchmarks.queue_peers import recorder
 from tests.benchmarks.queue_peers.base import Outcome, PeerError, Work
@@ -31,7 +31,10 @@ class Labmgr:
         return None
 
     def run(self, work: Work, folder: Path) -> Outcome:
-        with _database(folder, self._on_postgres) as settings, _lab(folder, work, settings) as lab:
+        with (
+            throwaway.database(folder, on_postgres=self._on_postgres) as settings,
+            _lab(folder, work, settings) as lab,
+        ):
             told = _session(lab, work)
         if told["unfinished"]:
             raise PeerError(f"{told['unfinished']} runs of labmgr did not end; the lab's logs told why.")
@@ -69,16 +72,6 @@ def _successors(jobs: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], di
         held = [job for job in jobs if job["slot"] == slot and job["started_at"]]
         held.sort(key=lambda job: job["started_at"])
         yield from zip(held, held[1:], strict=False)
-
-
-@contextmanager
-def _database(folder: Path, on_postgres: bool) -> Iterator[dict[str, str]]:
-    if not on_postgres:
-        yield {}
-        return
-    (folder / "postgres").mkdir()
-    with servers.postgres(folder / "postgres", options=servers.DURABLE) as url:
-        yield {"DATABASE_URL": url}
 
 
 @contextmanager
