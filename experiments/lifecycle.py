@@ -72,24 +72,25 @@ def start(
     directory: str | Subquery,
     now: datetime,
 ) -> int:
-    """QUEUED -> RUNNING, each run under the fencing token of its job (run id -> job id); returns how many it moved.
+    """QUEUED -> RUNNING, each run under the fencing token of its new job (run id -> job id); returns how many it moved.
 
     For runs of several jobs, `token` and `directory` are subqueries that find those of each.
     """
-    runs = Run.objects.filter(pk__in=job_of, cancel_requested_at__isnull=True)
-    return _move(
-        runs,
-        RunState.QUEUED,
-        RunState.RUNNING,
-        now,
-        job_of=job_of,
-        fencing_token=token,
-        directory=directory,
-        launches_count=F("launches_count") + 1,
-        started_at=now,
-        reason="",  # of an earlier launch; the events keep it
-        message="",
-    )
+    queued = Run.objects.filter(pk__in=job_of, state=RunState.QUEUED, cancel_requested_at__isnull=True)
+    with transaction.atomic(savepoint=False):
+        moved = queued.update(
+            state=RunState.RUNNING,
+            fencing_token=token,
+            directory=directory,
+            launches_count=F("launches_count") + 1,
+            started_at=now,
+            reason="",  # of an earlier launch; the events keep it
+            message="",
+        )
+        if moved:
+            ids = job_of if moved == len(job_of) else _started(job_of)
+            _record(ids, RunState.RUNNING, {}, job_of, now)
+        return moved
 
 
 @transaction.atomic(savepoint=False)
@@ -288,6 +289,23 @@ def _enter(
 ) -> int:
     """Move runs that are locked, and record it."""
     moved = Run.objects.filter(pk__in=locked, state=leaving).update(state=entering, **values)
+    _record(locked, entering, values, job_of, now)
+    return moved
+
+
+def _started(job_of: Mapping[int, int]) -> list[int]:
+    """Those that have the token of their job."""
+    tokens = Run.objects.filter(pk__in=job_of).values_list("pk", "fencing_token")
+    return [run_id for run_id, token in tokens if token == job_of[run_id]]
+
+
+def _record(
+    moved: Iterable[int],
+    entering: RunState,
+    values: Mapping[str, Any],
+    job_of: Mapping[int, int],
+    now: datetime,
+) -> None:
     RunEvent.objects.bulk_create(
         RunEvent(
             run_id=run_id,
@@ -297,6 +315,5 @@ def _enter(
             message=values.get("message", ""),
             job_id=job_of.get(run_id),
         )
-        for run_id in locked
+        for run_id in moved
     )
-    return moved

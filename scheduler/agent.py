@@ -13,12 +13,13 @@ from datetime import datetime
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from experiments.states import OPEN_JOB_STATES, JobState
+from experiments.states import OPEN_JOB_STATES, JobState, RunKind
 from scheduler import dispatch, inventory, losing, watching
-from scheduler.dispatch import paths_of, request_tick
+from scheduler.dispatch import request_tick
 from scheduler.inventory import NodeReading
 from scheduler.launchers.base import Adoption, ExitRecord, Launcher
 from scheduler.models import Job, Node
+from scheduler.placed import Charge, paths_of
 from scheduler.sessions import Keeper, Session, Standing
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ _ATTACH_LOOK_SECONDS = 30.0
 
 
 class Agent(threading.Thread):
-    def __init__(self, *, reading: NodeReading, launcher: Launcher, send: Callable[[Job], None]) -> None:
+    def __init__(self, *, reading: NodeReading, launcher: Launcher, send: Callable[[Charge], None]) -> None:
         super().__init__(name=f"agent of {reading.name}", daemon=True)
         self._reading = reading
         self._launcher = launcher
@@ -39,8 +40,8 @@ class Agent(threading.Thread):
         self._opened = False
         self._adopted = False
         self._unsaved: list[ExitRecord] = []
-        self._to_launch: list[Job] = []
-        self._watched: set[int] = set()  # ids of jobs that it has claimed or adopted, and that have not ended
+        self._to_launch: list[Charge] = []
+        self._watched: dict[int, Charge] = {}  # by job: claimed or adopted, and not ended
         self._attached: dict[int, threading.Event] = {}
         self._inspect_at = 0.0  # monotonic
         self._session = Session(node_name=reading.name)
@@ -72,10 +73,14 @@ class Agent(threading.Thread):
         if not self._adopted:
             self._adopt_all()
         self._unsaved += self._launcher.wait(timeout_seconds=0 if self._to_launch else timeout_seconds)
-        if self._end():
+        freed = self._end()
+        if freed:
             self._refill()
+        if not freed or self._is_to_inspect():
+            self._take(watching.claim(node=self._node, now=timezone.now()))
         self._launch()
-        self._inspect()
+        if self._is_to_inspect():
+            self._inspect()
         self._keep_session(timezone.now())
 
     def wake(self) -> None:
@@ -117,8 +122,8 @@ class Agent(threading.Thread):
         self._unsaved.clear()
         self._to_launch.clear()
         self._watched.clear()
-        for job in watching.open_jobs(self._node):
-            self._adopt(job)
+        for charge in watching.open_jobs(self._node):
+            self._adopt(charge)
         request_tick()
         self._adopted = True
 
@@ -127,17 +132,18 @@ class Agent(threading.Thread):
         self._adopted = False
         self._stopping.wait(LOOK_EVERY_SECONDS)
 
-    def _adopt(self, job: Job) -> None:
+    def _adopt(self, charge: Charge) -> None:
+        job = charge.job
         if job.state == JobState.PLACED:
             return
-        self._watched.add(job.pk)
+        self._watched[job.pk] = charge
         was_launched = job.state in (JobState.RUNNING, JobState.ENDING)
         adoption = self._launcher.adopt(
             job_id=job.pk, control_dir=paths_of(job).control, was_launched=was_launched
         )
         log.info("job %s of an earlier agent is %s", job.pk, adoption)
         if adoption is Adoption.ABSENT:
-            self._to_launch.append(job)
+            self._to_launch.append(charge)
             return
         Job.objects.filter(pk=job.pk, state=JobState.CLAIMED).update(
             state=JobState.RUNNING, started_at=job.started_at or timezone.now()
@@ -145,32 +151,31 @@ class Agent(threading.Thread):
         if job.state == JobState.ENDING:
             self._launcher.cancel(job_id=job.pk)
         if job.pk not in self._attached:
-            self._send(job)
+            self._send(charge)
 
     def _launch(self) -> None:
-        self._take(watching.claim(node=self._node, now=timezone.now()))
         while batch := self._to_launch[:BATCH]:
-            launched = watching.launch_all(jobs=batch, launcher=self._launcher, now=timezone.now())
+            launched = watching.launch_all(claimed=batch, launcher=self._launcher, now=timezone.now())
             del self._to_launch[: len(batch)]
-            self._forget(job.pk for job in batch if job.pk not in launched)
+            self._forget(each.job.pk for each in batch if each.job.pk not in launched)
 
-    def _take(self, claimed: Sequence[Job]) -> None:
+    def _take(self, claimed: Sequence[Charge]) -> None:
         self._to_launch += claimed
-        self._watched.update(job.pk for job in claimed)
+        self._watched.update((each.job.pk, each) for each in claimed)
 
     def _end(self) -> bool:
         """Whether anything ended. An end that the database refuses is tried again after those that come next."""
         records, self._unsaved = self._unsaved, []
         for first in range(0, len(records), BATCH):
             batch = records[first : first + BATCH]
-            refused = watching.end_all(records=batch, now=timezone.now())
+            refused = watching.end_all(records=batch, known=self._watched, now=timezone.now())
             self._unsaved += [record for record in batch if record.job_id in refused]
             self._forget(record.job_id for record in batch if record.job_id not in refused)
         return len(records) > len(self._unsaved)
 
     def _forget(self, ended: Iterable[int]) -> None:
         for job_id in ended:
-            self._watched.discard(job_id)
+            self._watched.pop(job_id, None)
             if event := self._attached.get(job_id):
                 event.set()
 
@@ -187,21 +192,25 @@ class Agent(threading.Thread):
             claiming_node_id=self._node.pk,
         )
 
-    def _announce(self, job: Job) -> None:
+    def _announce(self, charge: Charge) -> None:
         """What was placed here is launched here, and on a real node mirrored for those who watch the broker."""
-        is_here = job.node_id == self._node.pk
+        is_here = charge.job.node_id == self._node.pk
         if is_here:
-            self._take([job])
+            self._take([charge])
         if not is_here or not self._node.is_simulated:
-            self._send(job)
+            self._send(charge)
+
+    def _is_to_inspect(self) -> bool:
+        return time.monotonic() >= self._inspect_at
 
     def _inspect(self) -> None:
-        if time.monotonic() < self._inspect_at:
+        self._inspect_at = time.monotonic() + INSPECT_EVERY_SECONDS
+        if not self._watched:
             return
         now = timezone.now()
         watching.cancel_requested(node=self._node, launcher=self._launcher, now=now)
-        self._settle(now)
-        self._inspect_at = time.monotonic() + INSPECT_EVERY_SECONDS
+        if any(run.kind == RunKind.EVALUATE for charge in self._watched.values() for run in charge.runs):
+            self._settle(now)
 
     def _settle(self, now: datetime) -> None:
         running = Job.objects.filter(node=self._node, state=JobState.RUNNING, launches__run__kind="evaluate")

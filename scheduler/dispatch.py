@@ -8,10 +8,10 @@ from datetime import datetime
 from django.db.models import F
 
 from scheduler import applying, auto_windows, queue
-from scheduler.applying import Send, paths_of
+from scheduler.applying import Send
 from scheduler.models import TickRequest
 
-__all__ = ["FEW_LOOKED_AT", "MOST_LOOKED_AT", "Send", "paths_of", "request_tick", "tick"]
+__all__ = ["FEW_LOOKED_AT", "MOST_LOOKED_AT", "Send", "request_tick", "tick"]
 
 MOST_LOOKED_AT = 500  # of a pool's queue beyond one for each free device, by a tick that must be quick
 FEW_LOOKED_AT = 32  # likewise by an agent that refills what it has just freed; the ticker follows
@@ -28,11 +28,13 @@ def tick(
     """Start what can start, of one pool where it is named; returns how many jobs were placed.
 
     `most` bounds how many queued runs of a pool are looked at (see queue.decide). An agent that ticks claims what it
-    places on its own node. Ticks may run side by side.
+    places on its own node, and leaves it to the ticker to move windows; whether the queue is paused is asked under the
+    locks in any case. Ticks may run side by side.
     """
-    if TickRequest.objects.halted().exists():
-        return 0
-    auto_windows.adjust(now=now, pool=pool, most=most)
+    if claiming_node_id is None:
+        if TickRequest.objects.halted().exists():
+            return 0
+        auto_windows.adjust(now=now, pool=pool, most=most)
     decision = queue.decide(now=now, pool=pool, most=most)
     return applying.apply(
         placements=decision.placements, now=now, send=send, claiming_node_id=claiming_node_id

@@ -4,15 +4,14 @@ What it locks, it locks in the order of scheduler.applying: experiments, nodes, 
 these the jobs themselves, which nobody has while they are being placed.
 """
 
+import copy
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from django.db import transaction
-from django.db.models import Case, DateTimeField, F, Field, FloatField, IntegerField, Value, When
-from django.db.models.functions import Cast
+from django.db.models import F
 
 from experiments import lifecycle
 from experiments.models import Experiment
@@ -25,12 +24,17 @@ from scheduler.launchers.base import ExitRecord
 from scheduler.models import Device, Job, Launch, Lease, Node
 
 _SUCCEEDED = Outcome(succeeded=True)
-_MEASURES: "Mapping[str, tuple[Field[Any, Any], Callable[[ExitRecord], object]]]" = {
-    "started_at": (DateTimeField(), lambda record: datetime.fromtimestamp(record.started_at, UTC)),
-    "ended_at": (DateTimeField(), lambda record: datetime.fromtimestamp(record.ended_at, UTC)),
-    "peak_rss_mib": (IntegerField(), lambda record: record.peak_rss_mib),
-    "cpu_seconds": (FloatField(), lambda record: record.cpu_seconds),
-}
+_OF_RECORD = (
+    "state",
+    "ending",
+    "exit_code",
+    "exit_signal",
+    "message",
+    "started_at",
+    "ended_at",
+    "peak_rss_mib",
+    "cpu_seconds",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,40 +117,24 @@ def _storable(text: str) -> str:
 
 
 def _write_rows(ending: Iterable[EndedJob], now: datetime) -> None:
-    """Jobs that ended alike are one update; what was measured of their processes is each one's own."""
-    alike: dict[tuple[tuple[str, object], ...], list[EndedJob]] = defaultdict(list)
-    for end in ending:
-        alike[tuple(_of_record(end.record).items())].append(end)
-    for facts, same in alike.items():
-        jobs = Job.objects.filter(pk__in=[end.job.pk for end in same])
-        jobs.update(state=JobState.ENDED, **dict(facts), **_measured(same, now))
+    launched = [_as_recorded(end.job, end.record) for end in ending if end.record]
+    others = [end.job.pk for end in ending if not end.record]
+    if others:
+        Job.objects.filter(pk__in=others).update(state=JobState.ENDED, ending="NOT_LAUNCHED", ended_at=now)
+    Job.objects.bulk_create(  # an update of rows that are locked, each with what is its own
+        launched, update_conflicts=True, unique_fields=["id"], update_fields=_OF_RECORD
+    )
 
 
-def _of_record(record: ExitRecord | None) -> dict[str, object]:
-    if record is None:
-        return {"ending": "NOT_LAUNCHED"}
-    return {
-        "ending": record.ending,
-        "exit_code": record.exit_code,
-        "exit_signal": record.signal,
-        "message": record.message,
-    }
-
-
-def _measured(same: Sequence[EndedJob], now: datetime) -> dict[str, Any]:
-    """Times as the supervisors' records have them, which is before anybody had looked."""
-    records = {end.job.pk: end.record for end in same if end.record is not None}
-    if not records:
-        return {"ended_at": now}
-    return {name: _each(records, field, of) for name, (field, of) in _MEASURES.items()}
-
-
-def _each(
-    records: Mapping[int, ExitRecord], field: "Field[Any, Any]", of: Callable[[ExitRecord], object]
-) -> Cast:
-    """What its own record says for each job."""
-    whens = [When(pk=pk, then=Value(of(record), output_field=field)) for pk, record in records.items()]
-    return Cast(Case(*whens), output_field=field)  # or PostgreSQL takes what no job has for a text
+def _as_recorded(job: Job, record: ExitRecord) -> Job:
+    """With times as the supervisor has them, which is before anybody had looked. The caller's row stays as it is."""
+    ended = copy.copy(job)
+    ended.state, ended.ending, ended.message = JobState.ENDED, record.ending, record.message
+    ended.exit_code, ended.exit_signal = record.exit_code, record.signal
+    ended.started_at = datetime.fromtimestamp(record.started_at, UTC)
+    ended.ended_at = datetime.fromtimestamp(record.ended_at, UTC)
+    ended.peak_rss_mib, ended.cpu_seconds = record.peak_rss_mib, record.cpu_seconds
+    return ended
 
 
 def release(*, job: Job, record: ExitRecord | None, now: datetime) -> None:
@@ -174,12 +162,14 @@ def _release_nodes(ending: Sequence[EndedJob], now: datetime) -> None:
 def _release_devices(ending: Sequence[EndedJob], now: datetime) -> None:
     leases = Lease.objects.filter(job__in=[end.job.pk for end in ending], released_at__isnull=True)
     held: Counter[int] = Counter()
-    for device_id, memory_mib in leases.values_list("device_id", "memory_mib"):
+    locked = leases.order_by(
+        "device__pk"
+    ).select_for_update()  # the devices, too, which the last column joins
+    for device_id, memory_mib, _ in locked.values_list("device_id", "memory_mib", "device__allocated_mib"):
         held[device_id] += memory_mib
     alike: dict[int, list[int]] = defaultdict(list)
     for device_id, memory_mib in held.items():
         alike[memory_mib].append(device_id)
-    list(Device.objects.filter(pk__in=held).order_by("pk").select_for_update().values_list("pk"))
     for memory_mib, device_ids in alike.items():
         Device.objects.filter(pk__in=device_ids).update(allocated_mib=F("allocated_mib") - memory_mib)
     for end in ending:

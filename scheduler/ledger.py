@@ -3,25 +3,18 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from django.db.models import Model, QuerySet
+from django.db.models import Exists, Model, QuerySet
 
 from experiments.models import Experiment, Run
 from scheduler.allocation import Placement, QueueItem
-from scheduler.models import Device, Node
+from scheduler.models import Device, Node, TickRequest
 
 _Row = TypeVar("_Row", bound=Model)
-
-
-class HeldDevice(NamedTuple):
-    memory_mib: int
-    allocated_mib: int
-
-
-class QueuedRun(NamedTuple):
-    name: str
-    limit_seconds: int
+_OF_RUN = ("name", "kind", "spec", "limit_seconds", "cancel_requested_at", "depends_on")
+_BEFORE_RUN = ("depends_on__kind", "depends_on__spec", "depends_on__directory")
+_OF_DEVICE = ("index", "kind", "uuid", "model_name", "memory_mib", "allocated_mib")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +23,8 @@ class Ledger:
 
     experiments: Mapping[int, Experiment]  # that are not paused
     nodes: Mapping[str, Node]  # that take jobs
-    devices: Mapping[int, HeldDevice]  # that take jobs
-    runs: Mapping[int, QueuedRun]  # that are queued
+    devices: Mapping[int, Device]  # that take jobs
+    runs: Mapping[int, Run]  # that are queued, with what they build on
     _jobs: dict[int, int] = field(default_factory=lambda: defaultdict(int))  # taken, by experiment
     _host: dict[str, tuple[int, int]] = field(default_factory=lambda: defaultdict(lambda: (0, 0)))
     _memory: dict[int, int] = field(default_factory=lambda: defaultdict(int))  # taken, by device
@@ -48,25 +41,11 @@ class Ledger:
         )
         nodes = Node.objects.filter(name__in={placement.node for placement in batch}, is_draining=False)
         devices = Device.objects.filter(pk__in=device_ids, state=Device.State.AVAILABLE)
-        runs = Run.objects.queued().filter(
-            pk__in=run_ids, cancel_requested_at__isnull=True, turn_at__isnull=False
-        )  # what it builds on may have been run again meanwhile
         return cls(
-            experiments={
-                row.pk: row
-                for row in _in_order(experiments.only("name", "max_parallel", "open_jobs", "on_node_lost"))
-            },
-            nodes={row.name: row for row in _in_order(nodes)},
-            devices={
-                pk: HeldDevice(memory_mib, allocated_mib)
-                for pk, memory_mib, allocated_mib in _in_order(devices).values_list(
-                    "pk", "memory_mib", "allocated_mib"
-                )
-            },
-            runs={
-                pk: QueuedRun(name, limit)
-                for pk, name, limit in _in_order(runs).values_list("pk", "name", "limit_seconds")
-            },
+            experiments=_locked(experiments.only("name", "max_parallel", "open_jobs", "on_node_lost")),
+            nodes={row.name: row for row in _locked(nodes).values()},
+            devices=_locked(devices.only(*_OF_DEVICE)),
+            runs=_locked(_startable(run_ids)),  # the last: who pauses the queue waits for these locks
         )
 
     def take(self, placement: Placement) -> bool:
@@ -116,5 +95,16 @@ class Ledger:
             self._memory[device_id] += item.device_memory_mib or self.devices[device_id].memory_mib
 
 
-def _in_order(rows: QuerySet[_Row]) -> QuerySet[_Row]:
-    return rows.order_by("pk").select_for_update()
+def _startable(run_ids: Sequence[int]) -> QuerySet[Run]:
+    """What it builds on may have been run again meanwhile, and the queue been paused."""
+    queued = Run.objects.queued().filter(
+        ~Exists(TickRequest.objects.halted()),
+        pk__in=run_ids,
+        cancel_requested_at__isnull=True,
+        turn_at__isnull=False,
+    )
+    return queued.select_related("depends_on").only(*_OF_RUN, *_BEFORE_RUN)
+
+
+def _locked(rows: QuerySet[_Row]) -> dict[int, _Row]:
+    return {row.pk: row for row in rows.order_by("pk").select_for_update(of=("self",))}

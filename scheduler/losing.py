@@ -14,11 +14,12 @@ from experiments.models import Experiment, Run
 from experiments.specs import Outcome
 from experiments.states import OPEN_JOB_STATES, REASONS, FinishReason, JobState
 from scheduler import ending
-from scheduler.dispatch import paths_of, request_tick
+from scheduler.dispatch import request_tick
 from scheduler.launchers import records
 from scheduler.launchers.base import Adoption, ExitRecord, Launcher, LaunchError
 from scheduler.launchers.records import RecordError
 from scheduler.models import Device, Job, Launch, Lease, Node
+from scheduler.placed import paths_of
 
 log = logging.getLogger(__name__)
 

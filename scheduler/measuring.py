@@ -44,16 +44,20 @@ def gather(
     jobs: Sequence[Job],
     placed: Sequence[PlacedJob],
     verdicts: Sequence[Mapping[int, Verdict]],
+    runs: Mapping[int, Run],
     now: datetime,
 ) -> Gathered:
-    """A run that cannot be harvested is left out, and stays marked so."""
+    """`runs` has those that the jobs carry, with their models (`with_models`).
+
+    A run that cannot be harvested is left out, and stays marked so.
+    """
     told = [(run_id, verdict) for found in verdicts for run_id, verdict in found.items()]
     looked_at = [run_id for run_id, verdict in told if not verdict.measurements]
-    runs = _runs([run_id for run_id, verdict in told if verdict.measurements])
-    places = _places(jobs, placed) if runs else {}
+    measured = {run_id for run_id, verdict in told if verdict.measurements}
+    places = _places(jobs, placed) if measured else {}
     observations: list[Observation] = []
     for job, found in zip(jobs, verdicts, strict=True):
-        carried = [runs[run_id] for run_id in found if run_id in runs]
+        carried = [runs[run_id] for run_id in found if run_id in measured and run_id in runs]
         for run in (run for run in carried if run.fencing_token == job.pk):
             rows = _observed(run, job, found[run.pk], places[job.pk], now)
             if rows is not None:
@@ -70,14 +74,6 @@ def _observed(run: Run, job: Job, verdict: Verdict, place: Place, now: datetime)
     except (ValueError, TypeError):
         log.exception("run %s of job %s could not be harvested", run.pk, job.pk)
         return None
-
-
-def _runs(run_ids: Collection[int]) -> dict[int, Run]:
-    return (
-        Run.every.select_related("cell__base_model").defer("cell__planned").in_bulk(run_ids)
-        if run_ids
-        else {}
-    )
 
 
 def _places(jobs: Sequence[Job], placed: Sequence[PlacedJob]) -> dict[int, Place]:
@@ -100,17 +96,20 @@ def _places(jobs: Sequence[Job], placed: Sequence[PlacedJob]) -> dict[int, Place
 def _co_runners(jobs: Sequence[Job]) -> dict[int, int]:
     """How many other jobs ran on its node when each started."""
     began = {job.pk: job.started_at or job.placed_at for job in jobs}
-    others = Job.objects.filter(node__in={job.node_id for job in jobs}, started_at__lte=max(began.values()))
-    others = others.exclude(ended_at__lte=min(began.values()))
-    ran = list(others.only("node_id", "started_at", "ended_at"))
-    return {
-        job.pk: sum(
-            other.pk != job.pk and other.node_id == job.node_id and _was_running(other, began[job.pk])
-            for other in ran
-        )
-        for job in jobs
-    }
+    there = Job.objects.filter(node__in={job.node_id for job in jobs}, started_at__lte=max(began.values()))
+    there = there.exclude(ended_at__lte=min(began.values())).order_by()
+    ran = list(there.values_list("pk", "node_id", "started_at", "ended_at"))
+    return {job.pk: sum(_was_beside(job, began[job.pk], *other) for other in ran) for job in jobs}
 
 
-def _was_running(job: Job, at: datetime) -> bool:
-    return job.started_at is not None and job.started_at <= at and not (job.ended_at and job.ended_at <= at)
+def _was_beside(
+    job: Job,
+    began_at: datetime,
+    pk: int,
+    node_id: int,
+    started_at: datetime | None,
+    ended_at: datetime | None,
+) -> bool:
+    is_other = pk != job.pk and node_id == job.node_id
+    had_started = started_at is not None and started_at <= began_at
+    return is_other and had_started and not (ended_at and ended_at <= began_at)

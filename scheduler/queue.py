@@ -1,11 +1,13 @@
 """Reading the queue and what is free, without a lock, for one decision."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q
 
 from experiments.models import Experiment, Run
 from experiments.models.runs import RunQuerySet
@@ -35,6 +37,7 @@ _COLUMNS = (
     "turn_at",
     "ready_at",
 )
+_WINDOW_COLUMNS = ("cell__experiment__max_parallel", "cell__experiment__open_jobs")
 _DEVICE_COLUMNS = (
     "id",
     "index",
@@ -66,13 +69,12 @@ def decide(
     it says nothing of the others. The windows of the experiments in `wider` are taken to be larger by one.
     """
     nodes = free_nodes(pool=pool)
-    runs = eligible_runs() if most is None else _front(nodes, most, wider)
-    windows = open_windows() if most is None else _windows_of({run.experiment_id for run in runs})
+    runs, windows = (eligible_runs(), open_windows()) if most is None else _front(nodes, most, wider)
     windows = {pk: left + (pk in wider) for pk, left in windows.items()}
-    running = running_by_job(now=now, pool=pool) if runs else {}
+    running = _RunningJobs(now, pool)
 
     def place_here(items: list[QueueItem]) -> Decision:
-        return place(items, nodes, windows, running.values(), now.timestamp())
+        return place(items, nodes, windows, running, now.timestamp())
 
     training = _training() if any(run.kind is RunKind.EVALUATE for run in runs) else frozenset()
     return grouping.decide(runs=runs, training=training, now=now.timestamp(), place=place_here)
@@ -125,6 +127,21 @@ def running_by_job(*, now: datetime, pool: str | None = None) -> dict[int, Runni
     return {row[0]: _running(row, held.get(row[0], {}), now) for row in jobs.values_list(*_JOB_COLUMNS)}
 
 
+@dataclass(frozen=True)
+class _RunningJobs:
+    """Read only where something would pass a head, which few ticks have to ask."""
+
+    now: datetime
+    pool: str | None
+
+    def __iter__(self) -> Iterator[Running]:
+        return iter(self._read)
+
+    @cached_property
+    def _read(self) -> list[Running]:
+        return list(running_by_job(now=self.now, pool=self.pool).values())
+
+
 def _running(row: tuple[Any, ...], held_mib: Mapping[int, int], now: datetime) -> Running:
     _, node, host_mib, threads, limit, started, placed = row
     ends_at = (started or placed) + timedelta(seconds=limit)
@@ -138,11 +155,8 @@ def _running(row: tuple[Any, ...], held_mib: Mapping[int, int], now: datetime) -
 
 
 def open_windows() -> dict[int, int]:
-    return _windows_of(Run.objects.queued().values("cell__experiment_id"))
-
-
-def _windows_of(experiment_ids: Collection[int] | QuerySet[Any, Any]) -> dict[int, int]:
-    approved = Experiment.objects.filter(approved_at__isnull=False, pk__in=experiment_ids)
+    queued = Run.objects.queued().values("cell__experiment_id")
+    approved = Experiment.objects.filter(approved_at__isnull=False, pk__in=queued)
     columns = ("id", "max_parallel", "open_jobs")
     return {pk: most - open_jobs for pk, most, open_jobs in approved.values_list(*columns)}
 
@@ -155,16 +169,20 @@ def _ready() -> RunQuerySet:
     return runs.order_by("turn_at", "id")
 
 
-def _front(nodes: Iterable[FreeNode], most: int, wider: Collection[int]) -> list[EligibleRun]:
-    """The first runs of every pool that has something free."""
-    closed = Experiment.objects.filter(open_jobs__gte=F("max_parallel")).exclude(pk__in=wider)
-    runs = _ready().exclude(cell__experiment_id__in=list(closed.values_list("pk", flat=True)))
+def _front(
+    nodes: Iterable[FreeNode], most: int, wider: Collection[int]
+) -> tuple[list[EligibleRun], dict[int, int]]:
+    """The first runs of every pool that has something free, and what is left of their experiments' windows."""
+    is_open = Q(cell__experiment__open_jobs__lt=F("cell__experiment__max_parallel"))
+    runs = _ready().filter(is_open | Q(cell__experiment_id__in=wider) if wider else is_open)
     free = Counter(node.pool for node in nodes for device in node.devices if device.free_mib)
-    return [
-        _eligible(row)
+    rows = [
+        row
         for pool, devices in sorted(free.items())
-        for row in runs.filter(pool=pool).values_list(*_COLUMNS)[: devices + most]
+        for row in runs.filter(pool=pool).values_list(*_WINDOW_COLUMNS, *_COLUMNS)[: devices + most]
     ]
+    found = [(_eligible(row), most_open - open_jobs) for most_open, open_jobs, *row in rows]
+    return [run for run, _ in found], {run.experiment_id: left for run, left in found}
 
 
 def _training() -> frozenset[grouping.BaseOfExperiment]:
@@ -172,7 +190,7 @@ def _training() -> frozenset[grouping.BaseOfExperiment]:
     return frozenset(running.values_list("cell__experiment_id", "cell__base_model_id"))
 
 
-def _eligible(row: tuple[Any, ...]) -> EligibleRun:
+def _eligible(row: Sequence[Any]) -> EligibleRun:
     (
         run_id,
         kind,

@@ -12,6 +12,7 @@ from scheduler.inventory.lookout import Lookout
 from scheduler.launchers.local import LocalLauncher
 from scheduler.launchers.simulated import SimulatedLauncher
 from scheduler.models import Job
+from scheduler.placed import Charge
 from scheduler.ticker import Ticker
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def queues_of(reading: inventory.NodeReading) -> list[str]:
     return [f"gpu.{reading.name}.{index}" for index in indexes or [0]]
 
 
-def start(*, queues: list[str], send: Callable[[Job], None]) -> None:
+def start(*, queues: list[str], send: Callable[[Charge], None]) -> None:
     """Start what belongs to the queues that this worker consumes."""
     if CONTROL_QUEUE in queues:
         _tickers.append(Ticker(send=send))

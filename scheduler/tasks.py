@@ -7,13 +7,13 @@ from typing import Any
 
 from celery import shared_task
 from celery.signals import celeryd_after_setup, worker_shutting_down
-from django.db import DatabaseError, connection
+from django.db import connection
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from experiments import learning
 from scheduler import residents
-from scheduler.models import Job, Lease
+from scheduler.placed import Charge
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +57,14 @@ def wake_tickers() -> None:
     _announcer.submit(_wake_tickers)
 
 
-def send_attach(job: Job) -> None:
-    """Tell the node's worker about a job, without waiting for the broker."""
+def send_attach(charge: Charge) -> None:
+    """Tell the node's worker about a job, on the queue of its first device, without waiting for the broker."""
+    job = charge.job
     if job.node.is_simulated:
         _wake_later(job.node.name)
         return
-    _announcer.submit(_mirror, job.pk, job.node.name, f"{job.experiment.name}/{job.title}")
+    queue = f"gpu.{job.node.name}.{charge.devices[0].index}"
+    _announcer.submit(_announce, job.pk, queue, f"{job.experiment.name}/{job.title}")
 
 
 def _wake_tickers() -> None:
@@ -85,18 +87,6 @@ def _wake(node: str) -> None:
         look.apply_async(kwargs={"node": node}, queue=f"gpu.{node}.0")
     except (OperationalError, OSError) as error:
         log.warning("node %s is not woken, the broker is away: %s", node, error)
-
-
-def _mirror(job_id: int, node: str, name: str) -> None:
-    """On the queue of its first device. Whoever placed it does not wait for that, either."""
-    try:
-        leases = Lease.objects.filter(job=job_id).order_by("device__index")
-        index = leases.values_list("device__index", flat=True).first() or 0
-    except DatabaseError as error:
-        log.warning("job %s is not announced, the database is away: %s", job_id, error)
-        connection.close()
-        return
-    _announce(job_id, f"gpu.{node}.{index}", name)
 
 
 def _announce(job_id: int, queue: str, name: str) -> None:

@@ -1,12 +1,13 @@
 """What the agent does with the jobs of its node: claim, launch, look at, end. Each step may be repeated harmlessly."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db.models import Exists, OuterRef, Q
 
 from experiments.models import Experiment, Run
 from experiments.queries import file_tail
@@ -18,9 +19,9 @@ from scheduler.ending import EndedJob
 from scheduler.inventory import launching
 from scheduler.launchers.base import ExitRecord, Launcher, LaunchRequest
 from scheduler.measuring import Gathered
-from scheduler.models import Job, Node
+from scheduler.models import Job, Launch, Node
 from scheduler.paths import fence_file
-from scheduler.placed import placed_job, placed_jobs, program_of
+from scheduler.placed import Charge, charge, charges, program_of
 from scheduler.programs.base import Command, PlacedJob, Surroundings, Verdict, failed
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def surroundings() -> Surroundings:
     )
 
 
-def claim(*, node: Node, now: datetime) -> list[Job]:
+def claim(*, node: Node, now: datetime) -> list[Charge]:
     """PLACED -> CLAIMED for all that was placed here."""
     placed = Job.objects.filter(node=node, state=JobState.PLACED)
     if not placed.exists():  # no transaction for nothing: SQLite has one writer
@@ -46,44 +47,40 @@ def claim(*, node: Node, now: datetime) -> list[Job]:
         Job.objects.filter(pk__in=[job.pk for job in jobs]).update(state=JobState.CLAIMED, claimed_at=now)
     for job in jobs:
         job.state, job.claimed_at = JobState.CLAIMED, now
-    return jobs
+    return charges(jobs)
 
 
-def launch_all(*, jobs: Sequence[Job], launcher: Launcher, now: datetime) -> set[int]:
+def launch_all(*, claimed: Sequence[Charge], launcher: Launcher, now: datetime) -> set[int]:
     """CLAIMED -> RUNNING; returns the ids of those that run. One that cannot be prepared or started ends with the reason."""
-    pairs = list(zip(jobs, placed_jobs(jobs), strict=True))
-    prepared = {job.pk: _prepare(job, placed) for job, placed in pairs}
+    prepared = {each.job.pk: _prepare(each) for each in claimed}
     refused = launcher.submit_all([each for each in prepared.values() if isinstance(each, LaunchRequest)])
     failures = {job_id: each for job_id, each in prepared.items() if isinstance(each, Verdict)}
     failures |= {job_id: failed(FinishReason.LAUNCH_FAILED, f"{why}") for job_id, why in refused.items()}
-    launched = [job.pk for job in jobs if job.pk not in failures]
-    runs = [run.run_id for job, placed in pairs if job.pk not in failures for run in placed.runs]
-    with transaction.atomic():
-        claimed = Job.objects.filter(pk__in=launched, state=JobState.CLAIMED)
-        claimed.update(state=JobState.RUNNING, started_at=now)
-        Run.objects.filter(pk__in=runs, fencing_token__in=launched).update(started_at=now)
-    for job, placed in pairs:
-        if job.pk in failures:
-            _end_unlaunched(job, placed, failures[job.pk], now)
-    return set(launched)
+    launched = [each for each in claimed if each.job.pk not in failures]
+    _start(launched, now)
+    for each in claimed:
+        if each.job.pk in failures:
+            _end_unlaunched(each, failures[each.job.pk], now)
+    return {each.job.pk for each in launched}
 
 
-def end_all(*, records: Sequence[ExitRecord], now: datetime) -> set[int]:
+def end_all(*, records: Sequence[ExitRecord], known: Mapping[int, Charge], now: datetime) -> set[int]:
     """Verify what ended jobs left behind, keep what was measured, and end their rows.
 
-    Returns the ids of jobs whose end the database refused, which keeps none of the others from ending.
-    Raises OperationalError or InterfaceError if it is away.
+    `known` has what the agent knows of jobs, by their ids; the others are read. Returns the ids of jobs whose end the
+    database refused, which keeps none of the others from ending. Raises OperationalError or InterfaceError if it is away.
     """
     by_job = {record.job_id: record for record in records}
-    jobs = list(Job.objects.filter(pk__in=by_job).with_their_place())
-    placed = placed_jobs(jobs)
+    there = _in_charge_of(by_job, known)
+    runs = _carried_still(there)
+    jobs, placed = [each.job for each in there], [each.carrying(runs) for each in there]
     by_job |= {
         job.pk: launching.with_left_behind(job, by_job[job.pk])
         for job, each in zip(jobs, placed, strict=True)
         if each.on_gpu
     }
     verdicts = [_verified(each, by_job[each.job_id]) if each.runs else {} for each in placed]
-    gathered = measuring.gather(jobs=jobs, placed=placed, verdicts=verdicts, now=now)
+    gathered = measuring.gather(jobs=jobs, placed=placed, verdicts=verdicts, runs=runs, now=now)
     ended = [_ended(j, p, v, by_job[j.pk]) for j, p, v in zip(jobs, placed, verdicts, strict=True)]
     try:
         _end_batch(ended, gathered, now)
@@ -115,14 +112,15 @@ def _is_ended(end: EndedJob, gathered: Gathered, now: datetime) -> bool:
 
 def settle(*, job: Job, now: datetime) -> None:
     """End the runs of a shared engine whose own results are durable, while the engine goes on."""
-    placed = placed_job(job)
-    if len(placed.runs) < 1:
+    engine = charge(job)
+    if not engine.runs:
         return
-    verdicts = _settled(placed)
+    verdicts = _settled(engine.placed)
     if not verdicts:
         return
-    gathered = measuring.gather(jobs=[job], placed=[placed], verdicts=[verdicts], now=now)
-    tail = file_tail(placed.paths.log, LOG_TAIL_LINES)
+    runs = _carried_still([engine])
+    gathered = measuring.gather(jobs=[job], placed=[engine.placed], verdicts=[verdicts], runs=runs, now=now)
+    tail = file_tail(engine.placed.paths.log, LOG_TAIL_LINES)
     with transaction.atomic():
         for run_id, verdict in verdicts.items():
             ending.finish_run(job=job, run_id=run_id, outcome=verdict.outcome, log_tail=tail, now=now)
@@ -131,33 +129,61 @@ def settle(*, job: Job, now: datetime) -> None:
 
 def cancel_requested(*, node: Node, launcher: Launcher, now: datetime) -> None:
     """End the trees of jobs that were asked to end, or that have no live run left; leave runs out of shared engines."""
-    jobs = Job.objects.filter(node=node, state=JobState.RUNNING).with_their_place()
-    for job in jobs.filter(
-        launches__is_open=True, launches__run__cancel_requested_at__isnull=False
-    ).distinct():
-        _cancel_runs(job, now)
-    for job in Job.objects.filter(node=node, state=JobState.RUNNING, cancel_requested_at__isnull=False):
-        Job.objects.filter(pk=job.pk, state=JobState.RUNNING).update(state=JobState.ENDING)
-        launcher.cancel(job_id=job.pk)
+    cancelled = Launch.objects.filter(
+        job=OuterRef("pk"), is_open=True, run__cancel_requested_at__isnull=False
+    )
+    running = Job.objects.filter(node=node, state=JobState.RUNNING).with_their_place()
+    for job in running.filter(Q(cancel_requested_at__isnull=False) | Exists(cancelled)):
+        if job.cancel_requested_at or _has_no_run_left(job, now):
+            Job.objects.filter(pk=job.pk, state=JobState.RUNNING).update(state=JobState.ENDING)
+            launcher.cancel(job_id=job.pk)
 
 
-def open_jobs(node: Node) -> list[Job]:
-    return list(Job.objects.filter(node=node, state__in=OPEN_JOB_STATES).with_their_place())
+def open_jobs(node: Node) -> list[Charge]:
+    return charges(list(Job.objects.filter(node=node, state__in=OPEN_JOB_STATES).with_their_place()))
 
 
-def _cancel_runs(job: Job, now: datetime) -> None:
-    placed = placed_job(job)
+def _in_charge_of(job_ids: Collection[int], known: Mapping[int, Charge]) -> list[Charge]:
+    unknown = [job_id for job_id in job_ids if job_id not in known]
+    read = charges(list(Job.objects.filter(pk__in=unknown).with_their_place())) if unknown else []
+    return [*(known[job_id] for job_id in job_ids if job_id in known), *read]
+
+
+def _carried_still(there: Sequence[Charge]) -> dict[int, Run]:
+    """The runs that have not ended, as they are now, with what their measurements are kept under."""
+    launches = Launch.objects.filter(job__in=[each.job.pk for each in there], is_open=True)
+    with_models = launches.select_related("run__cell__base_model").defer(
+        "run__log_tail", "run__cell__planned"
+    )
+    return {launch.run_id: launch.run for launch in with_models.order_by()}
+
+
+def _start(launched: Sequence[Charge], now: datetime) -> None:
+    ids = [each.job.pk for each in launched]
+    with transaction.atomic():
+        Job.objects.filter(pk__in=ids, state=JobState.CLAIMED).update(state=JobState.RUNNING, started_at=now)
+        runs = Run.objects.filter(pk__in=[run.pk for each in launched for run in each.runs])
+        runs.filter(fencing_token__in=ids).update(started_at=now)
+    for each in launched:
+        each.job.state, each.job.started_at = JobState.RUNNING, now
+
+
+def _has_no_run_left(job: Job, now: datetime) -> bool:
+    """Else the engine is asked to leave out those that were cancelled."""
+    placed = charge(job).placed
     if all(run.cancelled for run in placed.runs):
         Job.objects.filter(pk=job.pk, cancel_requested_at__isnull=True).update(cancel_requested_at=now)
-        return
+        return True
     placed.paths.cancelled.mkdir(parents=True, exist_ok=True)
     for run in placed.runs:
         if run.cancelled:
             (placed.paths.cancelled / str(run.run_id)).touch()
+    return False
 
 
-def _prepare(job: Job, placed: PlacedJob) -> LaunchRequest | Verdict:
+def _prepare(claimed: Charge) -> LaunchRequest | Verdict:
     """What to launch, with its files written; or why it cannot be started."""
+    job, placed = claimed.job, claimed.placed
     if placed.on_gpu and (obstacle := launching.obstacle(job)):
         return failed(obstacle.reason, obstacle.message)
     try:
@@ -170,9 +196,9 @@ def _prepare(job: Job, placed: PlacedJob) -> LaunchRequest | Verdict:
         return failed(_launch_reason(error), f"{error}")
 
 
-def _end_unlaunched(job: Job, placed: PlacedJob, verdict: Verdict, now: datetime) -> None:
-    outcomes = {run.run_id: verdict.outcome for run in placed.runs}
-    ending.end_job(job=job, record=None, outcomes=outcomes, log_tail="", now=now)
+def _end_unlaunched(claimed: Charge, verdict: Verdict, now: datetime) -> None:
+    outcomes = {run.pk: verdict.outcome for run in claimed.runs}
+    ending.end_job(job=claimed.job, record=None, outcomes=outcomes, log_tail="", now=now)
 
 
 def _ended(job: Job, placed: PlacedJob, verdicts: Mapping[int, Verdict], record: ExitRecord) -> EndedJob:

@@ -14,10 +14,10 @@ from pathlib import Path
 from django.conf import settings
 
 from experiments.states import OPEN_JOB_STATES
-from scheduler.dispatch import paths_of
 from scheduler.launchers import process_tree, records
 from scheduler.launchers.process_tree import Process
 from scheduler.models import Job, Node
+from scheduler.placed import paths_of
 
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO in the kernel's proc_fs.h
 

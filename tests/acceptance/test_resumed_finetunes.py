@@ -21,10 +21,10 @@ from experiments.specs import DataSource, FinetuneSpec, ValidationSpec, spec_to_
 from experiments.states import JobState, RunKind, RunState
 from scheduler import dispatch, inventory, stopping
 from scheduler.agent import Agent
-from scheduler.dispatch import paths_of
 from scheduler.launchers.local import LocalLauncher
 from scheduler.launchers.records import read_supervisor
 from scheduler.models import Job
+from scheduler.placed import paths_of
 from scheduler.programs.base import PlacedJob, Verdict
 from tests.engine import LONG_SECONDS, TINY, run_job, words
 from tests.factories import make_cell, make_experiment, make_run

@@ -19,7 +19,6 @@ from experiments.specs import CommandSpec, SimulatedSpec, spec_to_json
 from experiments.states import FinishReason, JobState, RunKind, RunState
 from scheduler import dispatch, inventory, stopping, watching
 from scheduler.agent import Agent
-from scheduler.dispatch import paths_of
 from scheduler.inventory import NodeReading
 from scheduler.launchers import process_tree
 from scheduler.launchers.base import LaunchError, LaunchRequest
@@ -27,6 +26,7 @@ from scheduler.launchers.local import LocalLauncher
 from scheduler.launchers.records import read_supervisor
 from scheduler.launchers.simulated import SimulatedLauncher
 from scheduler.models import Device, Job, Node
+from scheduler.placed import paths_of
 from scheduler.queries import waiting_reasons
 from tests.factories import make_cell, make_experiment, make_run
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from experiments.models import Run, RunEvent
 from experiments.specs import CommandSpec, spec_to_json
 from experiments.states import FinishReason, JobState, RunKind, RunState
-from scheduler import dispatch, inventory, queue, stopping
+from scheduler import dispatch, inventory, placed, queue, stopping
 from scheduler.agent import Agent
 from scheduler.inventory import looking
 from scheduler.launchers.local import LocalLauncher
@@ -193,7 +193,7 @@ def test_what_a_job_left_on_its_gpu_is_ended_before_the_gpu_is_given_on(
     job = Job.objects.get()
     marks = {
         "LABMGR_JOB_ID": str(job.pk),
-        "LABMGR_CONTROL_DIR": str(dispatch.paths_of(job).control.resolve()),
+        "LABMGR_CONTROL_DIR": str(placed.paths_of(job).control.resolve()),
     }
     left = subprocess.Popen(["sleep", "600"], env={**os.environ, **marks})
     try:

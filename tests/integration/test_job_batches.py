@@ -119,8 +119,8 @@ def test_a_tick_looks_at_as_many_runs_as_devices_are_free_and_a_few_more() -> No
 
 def test_jobs_end_in_one_batch_and_once(placed: list[Job]) -> None:
     records = [record(job_id=job.pk) for job in placed]
-    watching.end_all(records=records, now=NOW)
-    watching.end_all(records=records, now=NOW)
+    watching.end_all(records=records, known={}, now=NOW)
+    watching.end_all(records=records, known={}, now=NOW)
     assert set(Run.objects.values_list("state", flat=True)) == {RunState.SUCCEEDED}
     assert set(Job.objects.values_list("state", flat=True)) == {JobState.ENDED}
     assert not Device.objects.filter(allocated_mib__gt=0).exists()
@@ -134,7 +134,7 @@ def test_a_job_that_lost_its_run_ends_with_its_batch_and_changes_nothing_of_the_
 ) -> None:
     stale = Run.objects.get(fencing_token=placed[1].pk)
     Run.objects.filter(pk=stale.pk).update(fencing_token=9999)
-    watching.end_all(records=[record(job_id=job.pk) for job in placed], now=NOW)
+    watching.end_all(records=[record(job_id=job.pk) for job in placed], known={}, now=NOW)
     assert Run.objects.get(pk=stale.pk).state == RunState.RUNNING
     assert Run.objects.filter(state=RunState.SUCCEEDED).count() == 2
 
@@ -150,7 +150,7 @@ def test_a_job_whose_end_is_refused_does_not_keep_the_others_open(
         return end_jobs(ended=ended, now=now)
 
     monkeypatch.setattr(ending, "end_jobs", refuse_the_second)
-    refused = watching.end_all(records=[record(job_id=job.pk) for job in placed], now=NOW)
+    refused = watching.end_all(records=[record(job_id=job.pk) for job in placed], known={}, now=NOW)
     assert refused == {placed[1].pk}
     assert Job.objects.filter(state=JobState.ENDED).count() == 2
 

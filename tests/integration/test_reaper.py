@@ -17,13 +17,13 @@ from experiments.states import FinishReason, JobState, RunState
 from scheduler import dispatch, losing, queue, reaper, ticker
 from scheduler import ending as ending_of_jobs
 from scheduler.agent import Agent
-from scheduler.dispatch import paths_of
 from scheduler.inventory import read_simulated
 from scheduler.launchers import fence, process_tree, records
 from scheduler.launchers.base import Adoption, Ending, LaunchRequest
 from scheduler.launchers.local import LocalLauncher
 from scheduler.launchers.simulated import SimulatedLauncher
 from scheduler.models import ControlPlane, Device, Job, Lease, Node
+from scheduler.placed import paths_of
 from scheduler.reaper import Reaper
 from tests.factories import NOW, make_cell, make_device, make_experiment, make_job, make_node, make_run
 from tests.integration.launching import LONG_SECONDS, ending, endings

@@ -10,10 +10,10 @@ from experiments.models import Experiment, Run
 from experiments.specs import CommandSpec, Outcome, spec_to_json
 from experiments.states import ALONE_AFTER, FinishReason, JobState, RunKind, RunState
 from scheduler import dispatch, watching
-from scheduler.dispatch import paths_of
 from scheduler.ending import end_job
 from scheduler.launchers.simulated import SimulatedLauncher
 from scheduler.models import Job, Node
+from scheduler.placed import charge, charges, paths_of
 from tests.factories import NOW, make_cell, make_device, make_experiment, make_job, make_node, make_run
 from tests.unit.jobs import evaluate_spec, finetune_spec, record, write_result
 
@@ -57,7 +57,7 @@ def fail_to_launch(job: Job) -> Run:
     directory = paths_of(job).directory
     directory.parent.mkdir(parents=True, exist_ok=True)
     directory.write_text("in the way")
-    assert watching.launch_all(jobs=[job], launcher=SimulatedLauncher(), now=NOW) == set()
+    assert watching.launch_all(claimed=charges([job]), launcher=SimulatedLauncher(), now=NOW) == set()
     return Run.objects.get()
 
 
@@ -124,12 +124,12 @@ def broken(
     paths = paths_of(job)
     paths.directory.mkdir(parents=True)
     paths.log.write_text("Error: the engine broke\n")
-    placed = watching.placed_job(job)
+    placed = charge(job).placed
     for run in placed.runs[:done]:
         write_result(placed, run.run_id, predictions=3)
     if active is not None:
         (paths.directory / "engine.json").write_text(f'{{"active_run_id": {active}}}')
-    watching.end_all(records=[record(job_id=job.pk, exit_code=exit_code, signal=signal)], now=NOW)
+    watching.end_all(records=[record(job_id=job.pk, exit_code=exit_code, signal=signal)], known={}, now=NOW)
     return list(Run.objects.order_by("pk"))
 
 
@@ -209,6 +209,6 @@ def test_a_fine_tune_is_told_of_its_earlier_jobs_the_newest_first_and_of_nobody_
         assert "goes on after its last whole epoch" in end(job, FinishReason.SUPERVISOR_LOST).message
     other = make_run(kind=RunKind.FINETUNE, spec=spec, state=RunState.QUEUED, cell=run.cell)
     b = node("b")
-    carried, others = watching.placed_jobs([carrying([run], a), carrying([other], b)])
+    carried, others = (each.placed for each in charges([carrying([run], a), carrying([other], b)]))
     assert carried.runs[0].earlier_directories == tuple(earlier)
     assert others.runs[0].earlier_directories == ()

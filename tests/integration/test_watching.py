@@ -9,9 +9,9 @@ from experiments.models import Observation, Run
 from experiments.specs import CommandSpec, EvaluateSpec, spec_to_json
 from experiments.states import FinishReason, JobState, RunKind, RunState
 from scheduler import watching
-from scheduler.dispatch import paths_of
 from scheduler.launchers.simulated import SimulatedLauncher
 from scheduler.models import Device, Job
+from scheduler.placed import charge, charges, paths_of
 from tests.factories import NOW, make_device, make_job, make_run
 from tests.unit.jobs import evaluate_spec, finetune_spec, record, write_finetune, write_model, write_result
 
@@ -43,7 +43,7 @@ def running(*specs: Any, **job: Any) -> tuple[Job, list[Run]]:
 
 
 def ended(job: Job, **fields: Any) -> list[Run]:
-    watching.end_all(records=[record(job_id=job.pk, **fields)], now=NOW)
+    watching.end_all(records=[record(job_id=job.pk, **fields)], known={}, now=NOW)
     job.refresh_from_db()
     assert job.state == JobState.ENDED
     assert not Device.objects.filter(allocated_mib__gt=0).exists()
@@ -65,8 +65,8 @@ def test_ending_a_job_twice_harvests_once() -> None:
 )
 def test_a_result_file_of_any_content_fails_its_run_and_nothing_else(text: str) -> None:
     job, (first, second) = running(evaluate_spec(), evaluate_spec())
-    write_result(watching.placed_job(job), first.pk, predictions=3)
-    write_result(watching.placed_job(job), second.pk, predictions=3)
+    write_result(charge(job).placed, first.pk, predictions=3)
+    write_result(charge(job).placed, second.pk, predictions=3)
     (paths_of(job).result(second.pk) / "result.json").write_text(text)
     watching.settle(job=job, now=NOW)
     good, bad = ended(job)
@@ -83,7 +83,7 @@ def test_a_failed_run_is_harvested_too() -> None:
 
 def test_a_fine_tune_that_removed_its_own_log_still_ends() -> None:
     job, _ = running(finetune_spec())
-    write_finetune(watching.placed_job(job), steps=4)
+    write_finetune(charge(job).placed, steps=4)
     paths_of(job).log.unlink()
     (run,) = ended(job)
     assert run.state == RunState.SUCCEEDED
@@ -91,7 +91,7 @@ def test_a_fine_tune_that_removed_its_own_log_still_ends() -> None:
 
 def test_a_loss_that_is_no_number_is_not_observed_and_the_run_still_ends() -> None:
     job, _ = running(finetune_spec())
-    write_finetune(watching.placed_job(job), steps=4)
+    write_finetune(charge(job).placed, steps=4)
     lines = "".join(f"Step {step} | loss:nan lr:0.001 \n" for step in range(1, 5))
     (paths_of(job).output / "logs" / "log_1.txt").write_text(lines)
     (run,) = ended(job)
@@ -111,7 +111,7 @@ def test_a_job_that_cannot_be_prepared_ends_with_a_sentence(tmp_path: Path, conf
     model = write_model(tmp_path / "model")
     (model / "config.json").write_text(config)
     job, _ = running(finetune_spec(model_path=str(model)), state=JobState.CLAIMED)
-    assert watching.launch_all(jobs=[job], launcher=SimulatedLauncher(), now=NOW) == set()
+    assert watching.launch_all(claimed=charges([job]), launcher=SimulatedLauncher(), now=NOW) == set()
     run = Run.objects.get()
     assert (run.state, run.reason) == (RunState.FAILED, FinishReason.CONFIG_INVALID)
     assert Job.objects.get().state == JobState.ENDED
@@ -119,13 +119,13 @@ def test_a_job_that_cannot_be_prepared_ends_with_a_sentence(tmp_path: Path, conf
 
 def test_a_model_that_went_missing_has_its_own_reason(tmp_path: Path) -> None:
     job, _ = running(finetune_spec(model_path=str(tmp_path / "gone")), state=JobState.CLAIMED)
-    watching.launch_all(jobs=[job], launcher=SimulatedLauncher(), now=NOW)
+    watching.launch_all(claimed=charges([job]), launcher=SimulatedLauncher(), now=NOW)
     assert Run.objects.get().reason == FinishReason.MODEL_MISSING
 
 
 def test_a_job_is_claimed_once() -> None:
     job, _ = running(CommandSpec(argv=("true",)), state=JobState.PLACED)
-    assert [claimed.pk for claimed in watching.claim(node=job.node, now=NOW)] == [job.pk]
+    assert [each.job.pk for each in watching.claim(node=job.node, now=NOW)] == [job.pk]
     assert watching.claim(node=job.node, now=NOW) == []
 
 
@@ -166,7 +166,9 @@ def test_a_device_with_processes_that_cannot_be_killed_is_quarantined() -> None:
 def test_a_jobs_script_may_be_run_and_its_folders_are_made(tmp_path: Path) -> None:
     spec = finetune_spec(model_path=str(write_model(tmp_path / "model")))
     job, _ = running(spec, state=JobState.CLAIMED)
-    watching.launch_all(jobs=[job], launcher=SimulatedLauncher(), now=NOW)  # which then takes no real job
+    watching.launch_all(
+        claimed=charges([job]), launcher=SimulatedLauncher(), now=NOW
+    )  # which then takes no real job
     folder = paths_of(job).directory
     modes = {name: (folder / name).stat().st_mode & 0o777 for name in ("command.sh", "finetune.yaml")}
     assert modes == {"command.sh": 0o755, "finetune.yaml": 0o644}
