@@ -30,7 +30,7 @@ def queue_runs(count: int, *, experiment: Experiment | None = None, **needs: obj
 def tick() -> list[int]:
     """The ids of the jobs whose messages were sent."""
     sent: list[int] = []
-    dispatch.tick(now=timezone.now(), send=lambda job: sent.append(job.pk))
+    dispatch.tick(now=timezone.now(), send=lambda charge: sent.append(charge.job.pk))
     return sent
 
 
@@ -106,7 +106,7 @@ def test_the_ticker_serves_all_that_was_requested() -> None:
     queue_runs(1)
     dispatch.request_tick(), dispatch.request_tick()
     sent: list[int] = []
-    assert Ticker(send=lambda job: sent.append(job.pk)).step() == 1
+    assert Ticker(send=lambda charge: sent.append(charge.job.pk)).step() == 1
     row = TickRequest.objects.get()
     assert row.served == row.requested
     assert len(sent) == 1
