@@ -8,13 +8,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from experiments.states import OPEN_JOB_STATES, JobState, RunKind
-from scheduler import dispatch, inventory, losing, watching
+from scheduler import dispatch, inventory, losing, measuring, watching
 from scheduler.dispatch import request_tick
 from scheduler.inventory import NodeReading
 from scheduler.launchers.base import Adoption, ExitRecord, Launcher
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS = 1.0
 INSPECT_EVERY_SECONDS = 0.25  # for what people asked of jobs, and what shared engines have finished
+MIRRORED_AFTER = timedelta(seconds=0.25)
 BATCH = 64  # of jobs that are ended in a transaction
 _ATTACH_LOOK_SECONDS = 30.0
 
@@ -42,6 +43,7 @@ class Agent(threading.Thread):
         self._unsaved: list[ExitRecord] = []
         self._to_launch: list[Charge] = []
         self._watched: dict[int, Charge] = {}  # by job: claimed or adopted, and not ended
+        self._unmirrored: list[Charge] = []
         self._attached: dict[int, threading.Event] = {}
         self._inspect_at = 0.0  # monotonic
         self._session = Session(node_name=reading.name)
@@ -75,12 +77,16 @@ class Agent(threading.Thread):
         self._unsaved += self._launcher.wait(timeout_seconds=0 if self._to_launch else timeout_seconds)
         freed = self._end()
         if freed:
+            self._unsaved += self._launcher.wait(timeout_seconds=0)  # jobs that started together end together
+            self._end()
             self._refill()
+            self._launch()
         if not freed or self._is_to_inspect():
             self._take(watching.claim(node=self._node, now=timezone.now()))
-        self._launch()
+            self._launch()
         if self._is_to_inspect():
             self._inspect()
+            self._mirror()
         self._keep_session(timezone.now())
 
     def wake(self) -> None:
@@ -113,6 +119,7 @@ class Agent(threading.Thread):
 
     def _open(self) -> None:
         """A new session of the node."""
+        measuring.warm_up()
         self._node = inventory.record(self._reading)
         self._session.open()
         self._opened, self._adopted = True, False
@@ -193,12 +200,22 @@ class Agent(threading.Thread):
         )
 
     def _announce(self, charge: Charge) -> None:
-        """What was placed here is launched here, and on a real node mirrored for those who watch the broker."""
-        is_here = charge.job.node_id == self._node.pk
-        if is_here:
-            self._take([charge])
-        if not is_here or not self._node.is_simulated:
+        """What was placed here is launched here."""
+        if charge.job.node_id != self._node.pk:
             self._send(charge)
+            return
+        self._take([charge])
+        if not self._node.is_simulated:
+            self._unmirrored.append(charge)
+
+    def _mirror(self) -> None:
+        """For those who watch the broker; what ends at once is not worth the messages, which would delay what is next."""
+        long_ago = timezone.now() - MIRRORED_AFTER
+        due = [charge for charge in self._unmirrored if charge.job.placed_at <= long_ago]
+        self._unmirrored = [charge for charge in self._unmirrored if charge.job.placed_at > long_ago]
+        for charge in due:
+            if self.watches(charge.job.pk):
+                self._send(charge)
 
     def _is_to_inspect(self) -> bool:
         return time.monotonic() >= self._inspect_at

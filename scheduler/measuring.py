@@ -39,6 +39,11 @@ class Gathered:
         harvest.keep(observations=self.observations, run_ids=self.run_ids, job_ids=job_ids, now=now)
 
 
+def warm_up() -> None:
+    """Read what does not change from job to job, which takes longer than all the rest: not at the end of the first one."""
+    ml_versions(Path(settings.ML_PYTHON))
+
+
 def gather(
     *,
     jobs: Sequence[Job],

@@ -208,7 +208,9 @@ def test_an_agent_that_dies_between_launching_and_writing_it_down_loses_no_job(
 def test_what_was_freed_is_given_out_by_the_agent_itself() -> None:
     sent: list[int] = []
     reading = inventory.read_simulated(name="sim", text="1x1GiB")
-    agent = Agent(reading=reading, launcher=SimulatedLauncher(), send=lambda charge: sent.append(charge.job.pk))
+    agent = Agent(
+        reading=reading, launcher=SimulatedLauncher(), send=lambda charge: sent.append(charge.job.pk)
+    )
     agent.step(timeout_seconds=0)
     cell = make_cell(experiment=make_experiment(approved=True, max_parallel=9))
     spec = {"kind": "simulated", "duration_seconds": 0.01}
