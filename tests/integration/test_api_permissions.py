@@ -1,9 +1,6 @@
 """Who may do what over HTTP: the permissions are Django's, the rules are the domain's."""
 
-from collections.abc import Iterator
-
 import pytest
-from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from experiments.models import Dataset, Experiment, Observation, Proposal
@@ -11,6 +8,8 @@ from experiments.states import RunState
 from tests import factories
 from tests.conftest import People
 from tests.integration.api_client import API, client_of, simulated
+
+pytestmark = pytest.mark.usefixtures("no_throttle_of_earlier_tests")
 
 RESOURCES = [
     "datasets", "models", "experiments", "observations", "calibrations", "runs", "jobs", "devices", "nodes", "queue"
@@ -28,13 +27,6 @@ READINGS = [
     "experiments/mine/proposals/{proposal}/", "calibrations/errors/", "document-schema/",
     "runs/{run}/", "runs/{run}/log/", "runs/{run}/loss/",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _no_throttle_of_an_earlier_test() -> Iterator[None]:
-    cache.clear()
-    yield
-    cache.clear()
 
 
 @pytest.fixture

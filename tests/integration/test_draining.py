@@ -1,10 +1,9 @@
 """Draining nodes and devices: by commands, the API and the admin, by whom, why, and what waiting runs say of it."""
 
-from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.utils import timezone
 
 from experiments.states import RunState
@@ -16,6 +15,7 @@ from tests.factories import make_cell, make_device, make_experiment, make_job, m
 from tests.integration import admin_client, api_client
 from tests.integration.admin_client import url
 from tests.integration.api_client import API
+from tests.integration.commands import command
 
 SEEING = ["scheduler.view_device", "scheduler.view_node"]
 
@@ -38,12 +38,6 @@ def keeper(db: None) -> Any:
 
 def tick() -> int:
     return dispatch.tick(now=timezone.now(), send=lambda job: None)
-
-
-def command(*words: str) -> str:
-    out = StringIO()
-    call_command(*words, stdout=out)
-    return out.getvalue()
 
 
 def reason() -> str:

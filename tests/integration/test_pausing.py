@@ -2,11 +2,10 @@
 
 import json
 import threading
-from io import StringIO
 
 import pytest
 from django.core.exceptions import PermissionDenied
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
@@ -20,6 +19,7 @@ from scheduler.outlook import LabSchedule
 from scheduler.queries import waiting_reasons
 from scheduler.ticker import resume
 from tests.factories import make_cell, make_device, make_experiment, make_job, make_node, make_run, make_user
+from tests.integration.commands import command
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,12 +41,6 @@ def devices(count: int) -> None:
 
 def tick() -> int:
     return dispatch.tick(now=timezone.now(), send=lambda job: None)
-
-
-def command(*words: str) -> str:
-    out = StringIO()
-    call_command(*words, stdout=out)
-    return out.getvalue()
 
 
 def test_nothing_of_a_paused_experiment_is_started_and_the_others_go_on() -> None:

@@ -1,11 +1,8 @@
 """Who may steer what, in the admin and over HTTP: one's own, or anybody's and the whole queue with a permission."""
 
-from collections.abc import Iterator
-
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.messages import get_messages
-from django.core.cache import cache
 from django.http import HttpResponse
 
 from experiments.models import Experiment
@@ -17,14 +14,9 @@ from tests.integration import admin_client, api_client
 from tests.integration.admin_client import url
 from tests.integration.api_client import API
 
+pytestmark = pytest.mark.usefixtures("no_throttle_of_earlier_tests")
+
 SEEING = ["experiments.view_experiment", "experiments.view_run"]
-
-
-@pytest.fixture(autouse=True)
-def _no_throttle_of_an_earlier_test() -> Iterator[None]:
-    cache.clear()
-    yield
-    cache.clear()
 
 
 @pytest.fixture
