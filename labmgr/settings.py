@@ -203,6 +203,8 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {
+        "DeviceKindEnum": "scheduler.models.Device.Kind",
+        "DeviceStateEnum": "scheduler.models.Device.State",
         "RunKindEnum": [str(kind) for kind in RunKind],
         "RunStateEnum": [str(state) for state in RunState],
     },

@@ -1,6 +1,7 @@
 """Jobs, devices and nodes: machines write them, people read them, and drain nodes and devices."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
@@ -14,6 +15,8 @@ from scheduler import draining
 from scheduler.api.filters import DeviceFilter, JobFilter, NodeFilter
 from scheduler.api.serializers import (
     DeviceSerializer,
+    DrainedDeviceSerializer,
+    DrainedNodeSerializer,
     DrainSerializer,
     HostReadingSerializer,
     HoursSerializer,
@@ -21,6 +24,7 @@ from scheduler.api.serializers import (
     NodeSerializer,
     ReadingSerializer,
 )
+from scheduler.draining import Drained
 from scheduler.inventory import series
 from scheduler.models import Device, HostReading, Job, Node, Reading
 
@@ -47,13 +51,16 @@ class DeviceViewSet(LabViewSet[Device]):
         chosen = Reading.objects.filter(device=self.get_object())
         return Response(ReadingSerializer(series.recent(chosen, since=_since(request)), many=True).data)
 
-    @extend_schema(request=DrainSerializer, responses=DeviceSerializer)
+    @extend_schema(request=DrainSerializer, responses=DrainedDeviceSerializer)
     @action(detail=True, methods=["post"], permission_classes=[MayView])
     def drain(self, request: Request, pk: str) -> Response:
-        """Let it take no new jobs; what runs there goes on. Needs the permission `scheduler.change_device`."""
+        """Let it take no new jobs; what runs there goes on. Needs the permission `scheduler.change_device`.
+
+        What is drained already takes another reason, and `drained_before` tells what was said before.
+        """
         device = self.get_object()
-        draining.drain(device_ids=[device.pk], user=acting_user(request), because=_because(request))
-        return Response(self.get_serializer(self.get_object()).data)
+        drained = draining.drain(device_ids=[device.pk], **_drain(request))
+        return Response(DrainedDeviceSerializer(_with_earlier(self.get_object(), drained)).data)
 
     @extend_schema(request=None, responses=DeviceSerializer)
     @action(detail=True, methods=["post"], permission_classes=[MayView])
@@ -75,13 +82,16 @@ class NodeViewSet(LabViewSet[Node]):
         chosen = HostReading.objects.filter(node=self.get_object())
         return Response(HostReadingSerializer(series.recent(chosen, since=_since(request)), many=True).data)
 
-    @extend_schema(request=DrainSerializer, responses=NodeSerializer)
+    @extend_schema(request=DrainSerializer, responses=DrainedNodeSerializer)
     @action(detail=True, methods=["post"], permission_classes=[MayView])
     def drain(self, request: Request, pk: str) -> Response:
-        """Let none of its devices take new jobs; what runs there goes on. Needs `scheduler.change_device`."""
+        """Let none of its devices take new jobs; what runs there goes on. Needs `scheduler.change_device`.
+
+        What is drained already takes another reason, and `drained_before` tells what was said before.
+        """
         node = self.get_object()
-        draining.drain_nodes(node_ids=[node.pk], user=acting_user(request), because=_because(request))
-        return Response(self.get_serializer(self.get_object()).data)
+        drained = draining.drain_nodes(node_ids=[node.pk], **_drain(request))
+        return Response(DrainedNodeSerializer(_with_earlier(self.get_object(), drained)).data)
 
     @extend_schema(request=None, responses=NodeSerializer)
     @action(detail=True, methods=["post"], permission_classes=[MayView])
@@ -91,10 +101,19 @@ class NodeViewSet(LabViewSet[Node]):
         return Response(self.get_serializer(self.get_object()).data)
 
 
-def _because(request: Request) -> str:
+def _drain(request: Request) -> dict[str, Any]:
     asked = DrainSerializer(data=request.data)
     asked.is_valid(raise_exception=True)
-    return str(asked.validated_data["because"])
+    return {
+        "user": acting_user(request),
+        "now": timezone.now(),
+        "because": asked.validated_data["because"],
+    }
+
+
+def _with_earlier(row: Any, drained: Drained) -> Any:
+    row.drained_before = drained.already.get(row.pk)
+    return row
 
 
 def _since(request: Request) -> datetime:

@@ -103,7 +103,7 @@ def test_an_undrained_device_is_used_at_once() -> None:
 
 def test_draining_leaves_a_quarantine_as_it_is_and_asks_for_nothing() -> None:
     device = make_device(state=Device.State.QUARANTINED)
-    assert draining.drain(device_ids=[device.pk], user=None) == 0
+    assert draining.drain(device_ids=[device.pk], user=None, now=NOW).new == 0
     assert draining.undrain(device_ids=[make_device().pk], user=None) == 0
     assert requested() == 0
 
