@@ -119,7 +119,7 @@ class ExperimentViewSet(LabViewSet[Experiment]):
     def unpause(self, request: Request, name: str) -> Response:
         """Let it go on: one's own, or anybody's with `experiments.control_any_run`."""
         experiment = self.get_object()
-        steering.unpause(experiment=experiment, user=acting_user(request))
+        steering.unpause(experiment=experiment, user=acting_user(request), now=timezone.now())
         return self._steered(experiment)
 
     @extend_schema(parameters=[SummaryQuerySerializer], responses=_SUMMARY)

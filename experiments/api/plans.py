@@ -30,7 +30,7 @@ _NAME = OpenApiParameter("name", OpenApiTypes.STR, OpenApiParameter.PATH, descri
 
 @extend_schema_view(list=extend_schema(parameters=[_NAME]))
 class LogViewSet(ListModelMixin, GenericViewSet[PlanEntry]):
-    """What was verified, found, computed, asked and decided for the plan, the oldest first."""
+    """What was verified, found, computed, asked and decided, also while it ran, the oldest first."""
 
     queryset = PlanEntry.objects.all()
     serializer_class = EntrySerializer

@@ -89,7 +89,7 @@ class Cell(models.Model):
 
 
 class PlanEntry(models.Model):
-    """The plan's log: what was verified, found, computed, asked and decided, and when."""
+    """The log of an experiment: what was verified, found, computed, asked and decided, and when; steering, too."""
 
     class Kind(models.TextChoices):
         VERIFIED = "verified"

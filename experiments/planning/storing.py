@@ -9,7 +9,7 @@ from django.contrib.auth.models import AbstractUser
 from django.db import transaction
 
 from experiments import catalogue, layout
-from experiments.access import may_control
+from experiments.access import may_control, named
 from experiments.layout import PlannedCell, PlannedRun
 from experiments.models import BaseModel, Cell, Dataset, Estimate, Experiment, PlanEntry, Proposal, Run
 from experiments.planning.estimates import CellEstimate, RunEstimate
@@ -92,7 +92,7 @@ def store_probes(
 def record(
     *, experiment: Experiment, kind: PlanEntry.Kind, text: str, user: AbstractUser | None, now: datetime
 ) -> None:
-    """One more line of the plan's log."""
+    """One more line of the experiment's log; only what is decided is a person's."""
     _entry(experiment, kind, text, user, now).save()
 
 
@@ -330,5 +330,5 @@ def _columns(proposed: Proposed) -> dict[str, Any]:
 def _entry(
     experiment: Experiment, kind: PlanEntry.Kind, text: str, user: AbstractUser | None, now: datetime
 ) -> PlanEntry:
-    by = user.get_username() if user else ""
+    by = named(user) if kind is PlanEntry.Kind.DECIDED else ""  # labmgr itself decides nothing
     return PlanEntry(experiment=experiment, at=now, kind=kind, text=text, by=by)

@@ -81,7 +81,7 @@ def test_an_experiment_that_goes_on_is_looked_at_at_once() -> None:
     steering.pause(experiment=experiment, user=None, now=timezone.now())
     resume()
     before = TickRequest.objects.get().requested
-    assert steering.unpause(experiment=experiment, user=None)
+    assert steering.unpause(experiment=experiment, user=None, now=timezone.now())
     assert TickRequest.objects.get().requested == before + 1
     assert tick() == 1
 
@@ -92,8 +92,8 @@ def test_a_second_pause_keeps_who_was_first() -> None:
     assert not steering.pause(experiment=experiment, user=None, now=timezone.now())
     experiment.refresh_from_db()
     assert experiment.paused_by == "ana"
-    assert steering.unpause(experiment=experiment, user=None)
-    assert not steering.unpause(experiment=experiment, user=None)
+    assert steering.unpause(experiment=experiment, user=None, now=timezone.now())
+    assert not steering.unpause(experiment=experiment, user=None, now=timezone.now())
 
 
 def test_a_tick_that_decided_before_a_pause_places_nothing_after_it() -> None:

@@ -13,6 +13,7 @@ from tests.factories import make_cell, make_experiment, make_run, make_user
 from tests.integration import admin_client, api_client
 from tests.integration.admin_client import url
 from tests.integration.api_client import API
+from tests.integration.commands import command
 
 pytestmark = pytest.mark.usefixtures("no_throttle_of_earlier_tests")
 
@@ -169,3 +170,24 @@ def test_a_bad_window_is_refused_with_what_to_give(people: People, mine: Experim
     refusal = str(next(iter(told)))
     assert "whole number of 1 or more" in refusal and len(refusal) < 200
     assert window_of(mine) == 2
+
+
+def test_the_log_tells_who_steered_and_how(people: People, lead: User, mine: Experiment) -> None:
+    api(people.owner, "experiments/mine/pause"), api(lead, "experiments/mine/pause")
+    admin(lead, mine, "unpause"), admin(lead, mine, "unpause")
+    admin(people.owner, mine, "window", max_parallel="7")
+    api(lead, "experiments/mine/window", max_parallel="auto")
+    command("window", "mine", "3"), command("pause", "mine")
+    told = [
+        ("Paused.", "owner"),
+        ("Unpaused.", "lead"),
+        ("Jobs at a time: 7; before: 2.", "owner"),
+        ("Jobs at a time: automatic; before: 7.", "lead"),
+        ("Jobs at a time: 3; before: automatic 7.", "the operator"),
+        ("Paused.", "the operator"),
+    ]
+    assert list(mine.log.values_list("text", "by")) == told
+    log = api_client.client_of(people.colleague).get(f"{API}/experiments/mine/log/").data["results"]
+    assert [(entry["text"], entry["by"]) for entry in log] == told
+    shown = page(people.colleague, mine)
+    assert all(text in shown for text, _ in told) and "the operator" in shown
