@@ -12,6 +12,7 @@ from experiments import catalogue, layout
 from experiments.access import may_control, named
 from experiments.layout import PlannedCell, PlannedRun
 from experiments.models import BaseModel, Cell, Dataset, Estimate, Experiment, PlanEntry, Proposal, Run
+from experiments.planning import log
 from experiments.planning.estimates import CellEstimate, RunEstimate
 from experiments.planning.found import Found
 from experiments.planning.plan import Plan
@@ -121,8 +122,13 @@ def stored_plan_json(experiment: Experiment) -> dict[str, Any]:
         totals=experiment.totals,
         proposals=[proposal_json(proposal) for proposal in proposals],
         questions=experiment.questions,
-        warnings=experiment.notes,
+        warnings=notes(experiment),
     )
+
+
+def notes(experiment: Experiment) -> list[str]:
+    """What there is to know of its plan, as far as it still holds."""
+    return log.still_true(experiment.notes, window_is_auto=experiment.max_parallel_is_auto)
 
 
 def exported_plan(experiment: Experiment) -> dict[str, Any]:

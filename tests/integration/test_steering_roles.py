@@ -12,7 +12,7 @@ from tests.conftest import People
 from tests.factories import make_cell, make_experiment, make_run, make_user
 from tests.integration import admin_client, api_client
 from tests.integration.admin_client import url
-from tests.integration.api_client import API
+from tests.integration.api_client import API, simulated
 from tests.integration.commands import command
 
 pytestmark = pytest.mark.usefixtures("no_throttle_of_earlier_tests")
@@ -191,3 +191,16 @@ def test_the_log_tells_who_steered_and_how(people: People, lead: User, mine: Exp
     assert [(entry["text"], entry["by"]) for entry in log] == told
     shown = page(people.colleague, mine)
     assert all(text in shown for text, _ in told) and "the operator" in shown
+
+
+def test_what_a_plan_says_of_an_automatic_window_is_said_while_there_is_one(people: People) -> None:
+    client, note = api_client.client_of(people.owner), "max_parallel is auto: "
+    client.post(f"{API}/experiments/", simulated(max_parallel="auto"), format="json")
+    client.post(f"{API}/experiments/sleep/approve/")
+    experiment = Experiment.objects.get()
+    for window, is_said in (("auto", True), (3, False), ("auto", True)):
+        assert api(people.owner, "experiments/sleep/window", max_parallel=window) == 200
+        told = client.get(f"{API}/experiments/sleep/").data
+        assert any(one.startswith(note) for one in told["notes"]) is is_said
+        assert any(one.startswith(note) for one in told["plan"]["warnings"]) is is_said
+        assert (note in page(people.owner, experiment)) is is_said
