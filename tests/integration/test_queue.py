@@ -87,7 +87,7 @@ def test_stopping_asks_every_open_job_once_and_places_nothing() -> None:
     assert stopping.stop_jobs(now=timezone.now()) == 1
     job.refresh_from_db()
     assert job.cancel_requested_at == NOW
-    assert TickRequest.objects.get().is_paused
+    assert TickRequest.objects.get().is_stopping
 
 
 def test_an_undrained_device_is_used_at_once() -> None:
