@@ -42,6 +42,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 X_FRAME_OPTIONS = "DENY"
 
 INSTALLED_APPS = [
+    "labmgr",  # before Unfold, of whose templates it has one of its own
     "unfold",
     "unfold.contrib.filters",
     "django.contrib.admin",
@@ -57,7 +58,6 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "experiments",
     "scheduler",
-    "labmgr",
 ]
 
 MIDDLEWARE = [
