@@ -9,8 +9,10 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from experiments.api.parsers import require_no_body
 from experiments.api.permissions import MayView, acting_user
 from experiments.api.responses import LabViewSet
+from experiments.api.serializers import ProblemsSerializer
 from scheduler import draining
 from scheduler.api.filters import DeviceFilter, JobFilter, NodeFilter
 from scheduler.api.serializers import (
@@ -62,10 +64,11 @@ class DeviceViewSet(LabViewSet[Device]):
         drained = draining.drain(device_ids=[device.pk], **_drain(request))
         return Response(DrainedDeviceSerializer(_with_earlier(self.get_object(), drained)).data)
 
-    @extend_schema(request=None, responses=DeviceSerializer)
+    @extend_schema(request=None, responses={200: DeviceSerializer, 400: ProblemsSerializer})
     @action(detail=True, methods=["post"], permission_classes=[MayView])
     def undrain(self, request: Request, pk: str) -> Response:
         """Let it take jobs again. Needs the permission `scheduler.change_device`."""
+        require_no_body(request)
         draining.undrain(device_ids=[self.get_object().pk], user=acting_user(request))
         return Response(self.get_serializer(self.get_object()).data)
 
@@ -93,10 +96,11 @@ class NodeViewSet(LabViewSet[Node]):
         drained = draining.drain_nodes(node_ids=[node.pk], **_drain(request))
         return Response(DrainedNodeSerializer(_with_earlier(self.get_object(), drained)).data)
 
-    @extend_schema(request=None, responses=NodeSerializer)
+    @extend_schema(request=None, responses={200: NodeSerializer, 400: ProblemsSerializer})
     @action(detail=True, methods=["post"], permission_classes=[MayView])
     def undrain(self, request: Request, pk: str) -> Response:
         """Let it take jobs again, on devices that are not drained themselves. Needs `scheduler.change_device`."""
+        require_no_body(request)
         draining.undrain_nodes(node_ids=[self.get_object().pk], user=acting_user(request))
         return Response(self.get_serializer(self.get_object()).data)
 

@@ -20,6 +20,7 @@ ACTIONS = [
     "experiments/mine/proposals/{proposal}/accept/", "experiments/mine/proposals/{proposal}/decline/",
     "datasets/", "models/", "observations/", "observations/complete/",
 ]  # fmt: skip
+NO_BODY = ("cancel/", "pause/", "accept/", "decline/")
 READINGS = [
     *(f"{resource}/" for resource in RESOURCES),
     "experiments/mine/", "experiments/mine/plan/", "experiments/mine/summary/", "experiments/mine/summary/?format=csv",
@@ -44,7 +45,8 @@ def _statuses(client: APIClient, run: int) -> dict[int, list[str]]:
         status = client.get(f"{API}/{address.format(**ids)}").status_code
         answers.setdefault(status, []).append(address)
     for address in ACTIONS:
-        status = client.post(f"{API}/{address.format(**ids)}", simulated(), format="json").status_code
+        body = {} if address.endswith(NO_BODY) else simulated()
+        status = client.post(f"{API}/{address.format(**ids)}", body, format="json").status_code
         answers.setdefault(status, []).append(address)
     return answers
 

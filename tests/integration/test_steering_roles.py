@@ -135,6 +135,27 @@ def test_lists_mark_what_is_paused(people: People, mine: Experiment) -> None:
     assert "mine is paused by owner" in colleague.get(url("experiments_run_changelist")).content.decode()
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["experiments/mine/pause", "experiments/mine/unpause", "experiments/mine/cancel", "queue/pause"],
+)
+def test_a_body_where_there_is_nothing_to_say_is_refused_by_its_keys(
+    lead: User, mine: Experiment, address: str
+) -> None:
+    client = api_client.client_of(lead)
+    answer = client.post(f"{API}/{address}/", {"until": "12:00", "because": "lunch"}, format="json")
+    assert answer.status_code == 400
+    told = {error["path"]: error["message"] for error in answer.data["errors"]}
+    assert told == {"until": "Unknown key 'until'.", "because": "Unknown key 'because'."}
+    assert client.post(f"{API}/{address}/", ["now"], format="json").status_code == 400
+    assert (pause_of(mine), pausing.queue_pause(), mine.cells.get().runs.get().state) == (
+        "",
+        "",
+        RunState.QUEUED,
+    )
+    assert client.post(f"{API}/{address}/", {}, format="json").status_code in (200, 202)
+
+
 def window_of(experiment: Experiment) -> int:
     experiment.refresh_from_db()
     return experiment.max_parallel
