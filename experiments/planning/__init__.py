@@ -11,6 +11,7 @@ from experiments.planning.storing import (
     notes,
     proposal_json,
     record,
+    require_storable,
     store,
     stored_plan_json,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "proposal_json",
     "record",
     "refused_json",
+    "require_storable",
     "store",
     "stored_plan_json",
 ]

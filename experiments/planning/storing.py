@@ -59,6 +59,13 @@ def store(
     return experiment
 
 
+def require_storable(*, plan: Plan, user: AbstractUser | None) -> None:
+    """Before anything is made for it. Raises NameTaken, as storing it would."""
+    existing = Experiment.objects.filter(name=plan.document.name).first()
+    if existing is not None:
+        _require_replaceable(existing, user)
+
+
 @transaction.atomic
 def store_probes(
     *,
@@ -162,14 +169,8 @@ def _draft(
 ) -> tuple[Experiment, bool]:
     document = plan.document
     existing = Experiment.objects.select_for_update().filter(name=document.name).first()
-    if existing is not None and not existing.is_draft:
-        raise NameTaken(f"Experiment {document.name!r} was approved already; plan it under a new name.")
-    if existing is not None and not may_control(existing, user):
-        raise NameTaken(
-            f"Experiment {document.name!r} is a draft of somebody else; plan it under a new name."
-        )
-    if existing is not None and Run.objects.filter(cell__experiment=existing).exclude(state=RunState.PLANNED):
-        raise NameTaken(f"Draft {document.name!r} has results already; plan it under a new name.")
+    if existing is not None:
+        _require_replaceable(existing, user)
     if made_from is not None and (existing is None or existing.document != made_from):
         raise Outdated(f"Draft {document.name!r} was planned anew meanwhile; look at it again.")
     experiment = existing or Experiment(name=document.name, created_by_id=user.pk if user else None)
@@ -177,6 +178,16 @@ def _draft(
         setattr(experiment, field, value)
     experiment.save()
     return experiment, existing is None
+
+
+def _require_replaceable(experiment: Experiment, user: AbstractUser | None) -> None:
+    name = experiment.name
+    if not experiment.is_draft:
+        raise NameTaken(f"Experiment {name!r} was approved already; plan it under a new name.")
+    if not may_control(experiment, user):
+        raise NameTaken(f"Experiment {name!r} is a draft of somebody else; plan it under a new name.")
+    if Run.objects.filter(cell__experiment=experiment).exclude(state=RunState.PLANNED):
+        raise NameTaken(f"Draft {name!r} has results already; plan it under a new name.")
 
 
 def _free_name(wanted: str) -> str:
