@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from experiments.access import named, require_control
 from experiments.lifecycle import NotADraft
 from experiments.models import Dataset, Experiment, PlanEntry, Proposal, Run
 from experiments.models.runs import RunQuerySet
+from experiments.planning import Plan
 
 
 class NotFinished(Exception):
@@ -35,6 +37,13 @@ class AlreadyDecided(Exception):
     """Somebody accepted or declined the proposal before."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Approved:
+    experiment: Experiment
+    queued: int  # runs
+    answers: Mapping[str, Any]  # that were taken for what the document does not say
+
+
 def approve(
     *,
     experiment: Experiment,
@@ -47,15 +56,40 @@ def approve(
     `answers` are to the plan's questions, by their keys. Raises Unanswered, NotADraft, PermissionDenied, and
     InvalidDocument for answers that do not fit.
     """
-    if user is not None and not user.has_perm("experiments.approve_plan"):
-        raise PermissionDenied("Approving a plan needs the permission experiments.approve_plan.")
+    _require_approving(user)
+    answered = None
     if experiment.is_draft:
-        experiment = _answered(experiment, answers or {}, user, now)
+        answered = _answered(experiment, answers or {}, user, now)
         for dataset in Dataset.objects.filter(cells__experiment=experiment).distinct():
             catalogue.make_missing(dataset)
-    queued = lifecycle.approve(experiment=experiment, user=user, now=now)
-    _decided(experiment, f"Approved; {queued} runs are queued.", user, now)
-    return queued
+    with transaction.atomic():
+        if answered:
+            because, before = _said(answers or {}), experiment.document
+            experiment = planning.store(plan=answered, user=user, now=now, because=because, made_from=before)
+        return _approved(experiment, user, now)
+
+
+def approve_at_once(*, plan: Plan, user: AbstractUser | None, now: datetime) -> Approved:
+    """Keep a plan and queue all its runs, both or neither, with the answers that its questions suggest.
+
+    Where one suggests none the plan is kept as a draft, and Unanswered is raised. Raises NameTaken, PermissionDenied,
+    and InvalidDocument, too.
+    """
+    _require_approving(user)
+    left = [question.to_json() for question in plan.questions if question.suggestion is None]
+    if left:
+        raise Unanswered(planning.store(plan=plan, user=user, now=now), left)
+    planning.require_storable(plan=plan, user=user)
+    answers = {question.key: question.suggestion for question in plan.questions}
+    because = f"Planned. {_said(answers)}" if answers else ""
+    if answers:
+        plan = planning.plan(data=questions.answered(plan.source, answers), user=user, now=now)
+    for dataset in plan.found.datasets.values():
+        catalogue.make_missing(dataset)
+    with transaction.atomic():
+        experiment = planning.store(plan=plan, user=user, now=now, because=because)
+        queued = _approved(experiment, user, now)
+    return Approved(experiment=experiment, queued=queued, answers=answers)
 
 
 def accept(*, proposal: Proposal, user: AbstractUser | None, now: datetime) -> Experiment:
@@ -110,21 +144,32 @@ def _cancel(runs: RunQuerySet, user: AbstractUser | None, now: datetime) -> int:
     return len(unfinished)
 
 
+def _require_approving(user: AbstractUser | None) -> None:
+    if user is not None and not user.has_perm("experiments.approve_plan"):
+        raise PermissionDenied("Approving a plan needs the permission experiments.approve_plan.")
+
+
+def _approved(experiment: Experiment, user: AbstractUser | None, now: datetime) -> int:
+    queued = lifecycle.approve(experiment=experiment, user=user, now=now)
+    _decided(experiment, f"Approved; {queued} runs are queued.", user, now)
+    return queued
+
+
 def _answered(
     experiment: Experiment, answers: Mapping[str, Any], user: AbstractUser | None, now: datetime
-) -> Experiment:
+) -> Plan | None:
+    """The plan with the answers; None where nothing was answered."""
     left = [question for question in experiment.questions if question["key"] not in answers]
     if left:
         raise Unanswered(experiment, left)
     if not answers:
-        return experiment
+        return None
     require_control(experiment, user)
-    data = questions.answered(experiment.document, answers)
-    said = ", ".join(f"{key} = {value}" for key, value in answers.items())
-    plan = planning.plan(data=data, user=user, now=now)
-    return planning.store(
-        plan=plan, user=user, now=now, because=f"Answered: {said}.", made_from=experiment.document
-    )
+    return planning.plan(data=questions.answered(experiment.document, answers), user=user, now=now)
+
+
+def _said(answers: Mapping[str, Any]) -> str:
+    return f"Answered: {', '.join(f'{key} = {value}' for key, value in answers.items())}."
 
 
 def _decidable(proposal: Proposal, user: AbstractUser | None) -> Experiment:

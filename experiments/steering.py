@@ -1,17 +1,19 @@
-"""What people change of an experiment while it runs. Nothing that runs is ended by it.
+"""What people change of an experiment while it runs. Nothing that runs is ended by it, and its log tells who did what.
 
 Whatever lets more start asks for a tick in the same transaction, by way of experiments.fleet.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from django.contrib.auth.models import AbstractUser
 from django.db import transaction
 
-from experiments import fleet
+from experiments import fleet, planning
 from experiments.access import named, require_approved, require_control
 from experiments.documents.schema import AUTO, MAX_INTEGER
-from experiments.models import Experiment
+from experiments.models import Experiment, PlanEntry
 
 MAX_DIGITS = len(str(MAX_INTEGER))
 MAX_ECHO = 60  # characters of a bad value that its refusal repeats
@@ -27,20 +29,25 @@ class BadWindow(Exception):
         )
 
 
+@transaction.atomic
 def pause(*, experiment: Experiment, user: AbstractUser | None, now: datetime) -> bool:
     """Start nothing more of it; False where it was paused before. Raises NotApproved, PermissionDenied."""
     _require_steering(experiment, user)
     unpaused = Experiment.objects.filter(pk=experiment.pk, paused_at__isnull=True)
-    return bool(unpaused.update(paused_at=now, paused_by=named(user)))
+    if not unpaused.update(paused_at=now, paused_by=named(user)):
+        return False
+    _log(experiment, "Paused.", user, now)
+    return True
 
 
 @transaction.atomic
-def unpause(*, experiment: Experiment, user: AbstractUser | None) -> bool:
+def unpause(*, experiment: Experiment, user: AbstractUser | None, now: datetime) -> bool:
     """Go on, at once; False where it was not paused. Raises NotApproved, PermissionDenied."""
     _require_steering(experiment, user)
     paused = Experiment.objects.filter(pk=experiment.pk, paused_at__isnull=False)
     if not paused.update(paused_at=None, paused_by=""):
         return False
+    _log(experiment, "Unpaused.", user, now)
     fleet.schedule().request_tick()
     return True
 
@@ -60,8 +67,20 @@ def set_window(
         change = {"max_parallel_is_auto": True, "window_changed_at": None, "window_halved_at": now}
     else:
         change = {"max_parallel_is_auto": False, "max_parallel": _number(max_parallel)}
-    Experiment.objects.filter(pk=experiment.pk).update(**change)
+    this = Experiment.objects.filter(pk=experiment.pk)
+    before = this.select_for_update().values("max_parallel", "max_parallel_is_auto").get()
+    this.update(**change)
+    _log(experiment, f"Jobs at a time: {_told(change)}; before: {_told(before)}.", user, now)
     fleet.schedule().request_tick()
+
+
+def _told(window: Mapping[str, Any]) -> str:
+    number = window.get("max_parallel", "")
+    return f"automatic {number}".rstrip() if window["max_parallel_is_auto"] else str(number)
+
+
+def _log(experiment: Experiment, text: str, user: AbstractUser | None, now: datetime) -> None:
+    planning.record(experiment=experiment, kind=PlanEntry.Kind.DECIDED, text=text, user=user, now=now)
 
 
 def _number(given: object) -> int:

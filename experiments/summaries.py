@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,7 @@ def render(summary: Summary, format: str) -> str:
     header = ["name", "type", *summary.scorers, "state", "reason", "jobs"]
     lines = [_texts(row, summary.scorers) for row in summary.rows]
     if format == "csv":
-        return _csv(header, lines)
+        return _csv(header, lines, numbers=summary.scorers)
     return _markdown(header, lines) if format == "md" else _table(header, lines)
 
 
@@ -128,16 +128,19 @@ def _texts(row: Row, scorers: Iterable[str]) -> list[str]:
     return [row.name, row.type, *metrics, row.state, row.reason, " ".join(map(str, row.jobs))]
 
 
-def _csv(header: list[str], lines: list[list[str]]) -> str:
+def _csv(header: list[str], lines: list[list[str]], *, numbers: Collection[str]) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(header)
-    writer.writerows([[_no_formula(text) for text in line] for line in lines])
+    writer.writerows(
+        [text if column in numbers else _no_formula(text) for column, text in zip(header, line, strict=True)]
+        for line in lines
+    )
     return out.getvalue()
 
 
 def _no_formula(text: str) -> str:
-    """A spreadsheet must not take a name for a formula."""
+    """A spreadsheet must not take a name for a formula; a number may well be negative."""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 

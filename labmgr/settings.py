@@ -42,6 +42,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 X_FRAME_OPTIONS = "DENY"
 
 INSTALLED_APPS = [
+    "labmgr",  # before Unfold, of whose templates it has one of its own
     "unfold",
     "unfold.contrib.filters",
     "django.contrib.admin",
@@ -57,7 +58,6 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "experiments",
     "scheduler",
-    "labmgr",
 ]
 
 MIDDLEWARE = [
@@ -203,6 +203,8 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {
+        "DeviceKindEnum": "scheduler.models.Device.Kind",
+        "DeviceStateEnum": "scheduler.models.Device.State",
         "RunKindEnum": [str(kind) for kind in RunKind],
         "RunStateEnum": [str(state) for state in RunState],
     },

@@ -287,7 +287,7 @@ class Lease(models.Model):
 class TickRequestQuerySet(models.QuerySet["TickRequest"]):
     def halted(self) -> "TickRequestQuerySet":
         """Where nothing is placed: labmgr is being stopped, or a person paused the queue."""
-        return self.filter(Q(is_paused=True) | Q(paused_at__isnull=False))
+        return self.filter(Q(is_stopping=True) | Q(paused_at__isnull=False))
 
 
 class TickRequest(Pausable):
@@ -302,7 +302,7 @@ class TickRequest(Pausable):
     requested = models.BigIntegerField(default=0)
     served = models.BigIntegerField(default=0)
     ticked_at = models.DateTimeField(null=True)
-    is_paused = models.BooleanField(default=False, help_text="Nothing is placed: labmgr is being stopped.")
+    is_stopping = models.BooleanField(default=False, help_text="Nothing is placed: labmgr is being stopped.")
 
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(id=1), name="one_tick_request_row")]

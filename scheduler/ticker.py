@@ -80,7 +80,7 @@ class Ticker(threading.Thread):
 def resume() -> bool:
     """End the pause that a stop of labmgr made."""
     TickRequest.objects.get_or_create(pk=1)
-    TickRequest.objects.filter(pk=1).update(is_paused=False)
+    TickRequest.objects.filter(pk=1).update(is_stopping=False)
     return True
 
 

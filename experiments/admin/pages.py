@@ -9,7 +9,7 @@ from django.contrib.auth.models import AbstractUser
 from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet
 
-from experiments import queries, summaries
+from experiments import planning, queries, summaries
 from experiments.admin import charts, figures
 from experiments.admin.forms import answer_field
 from experiments.models import Cell, Experiment, Proposal, Run
@@ -75,6 +75,7 @@ def beside_the_plan(experiment: Experiment) -> dict[str, Any]:
             {**question, "field": answer_field(question["key"]), "suggested": _typed(question["suggestion"])}
             for question in experiment.questions
         ],
+        "notes": planning.notes(experiment),
         "entries": list(entries[:LOG_ENTRIES]),
         "entries_total": entries.count(),
         "probes": list(experiment.probes.all()),

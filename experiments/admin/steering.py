@@ -24,7 +24,7 @@ def pause(request: HttpRequest, experiment: Experiment) -> HttpResponse:
 
 def unpause(request: HttpRequest, experiment: Experiment) -> HttpResponse:
     try:
-        goes_on = steering.unpause(experiment=experiment, user=person(request))
+        goes_on = steering.unpause(experiment=experiment, user=person(request), now=timezone.now())
     except NotApproved as refusal:
         messages.error(request, str(refusal))
     else:

@@ -12,7 +12,7 @@ from rest_framework.serializers import BaseSerializer
 
 from experiments import control, planning, steering, summaries
 from experiments.api.filters import ExperimentFilter
-from experiments.api.parsers import DOCUMENT_PARSERS, given_document
+from experiments.api.parsers import DOCUMENT_PARSERS, given_document, require_no_body
 from experiments.api.permissions import MayView, acting_user
 from experiments.api.responses import LabViewSet, OneRenderer
 from experiments.api.schema import document_schema
@@ -99,27 +99,30 @@ class ExperimentViewSet(LabViewSet[Experiment]):
         )
         return Response({"queued_runs": queued})
 
-    @extend_schema(request=None, responses={202: None})
+    @extend_schema(request=None, responses={202: None, 400: ProblemsSerializer})
     @action(detail=True, methods=["post"], permission_classes=[MayView])
     def cancel(self, request: Request, name: str) -> Response:
         """Cancel all that has not ended: one's own, or anybody's with `experiments.control_any_run`."""
+        require_no_body(request)
         control.cancel_experiment(experiment=self.get_object(), user=acting_user(request), now=timezone.now())
         return Response(status=status.HTTP_202_ACCEPTED)
 
-    @extend_schema(request=None, responses=ExperimentSerializer)
+    @extend_schema(request=None, responses={200: ExperimentSerializer, 400: ProblemsSerializer})
     @action(detail=True, methods=["post"], permission_classes=[MayView])
     def pause(self, request: Request, name: str) -> Response:
         """Start nothing more of it; what runs goes on. One's own, or anybody's with `experiments.control_any_run`."""
+        require_no_body(request)
         experiment = self.get_object()
         steering.pause(experiment=experiment, user=acting_user(request), now=timezone.now())
         return self._steered(experiment)
 
-    @extend_schema(request=None, responses=ExperimentSerializer)
+    @extend_schema(request=None, responses={200: ExperimentSerializer, 400: ProblemsSerializer})
     @action(detail=True, methods=["post"], permission_classes=[MayView])
     def unpause(self, request: Request, name: str) -> Response:
         """Let it go on: one's own, or anybody's with `experiments.control_any_run`."""
+        require_no_body(request)
         experiment = self.get_object()
-        steering.unpause(experiment=experiment, user=acting_user(request))
+        steering.unpause(experiment=experiment, user=acting_user(request), now=timezone.now())
         return self._steered(experiment)
 
     @extend_schema(parameters=[SummaryQuerySerializer], responses=_SUMMARY)

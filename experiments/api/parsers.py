@@ -10,7 +10,9 @@ from rest_framework.utils import json as strict_json
 
 from experiments import documents
 from experiments.api.errors import BodyTooLarge
-from experiments.documents import MAX_DOCUMENT_BYTES, InvalidDocument, Problem
+from experiments.documents import MAX_DOCUMENT_BYTES, MAX_PROBLEMS, InvalidDocument, Problem
+
+_NOTHING = "Leave it out: this takes no values."
 
 
 class _DocumentParser(BaseParser):
@@ -69,6 +71,18 @@ DOCUMENT_PARSERS = [JsonDocumentParser, YamlDocumentParser, TextYamlDocumentPars
 def given_document(request: Request) -> dict[str, Any]:
     assert isinstance(request.data, dict)  # of the parsers above, or empty
     return request.data
+
+
+def require_no_body(request: Request) -> None:
+    """Of what there is nothing to say to. Raises InvalidDocument: who says more means something that would not happen."""
+    data = request.data
+    if isinstance(data, Mapping):
+        keys = list(data)[:MAX_PROBLEMS]
+        problems = [Problem(str(key), f"Unknown key {key!r:.100}.", _NOTHING) for key in keys]
+    else:
+        problems = [Problem("", "It is not a mapping of keys to values.", _NOTHING)] if data else []
+    if problems:
+        raise InvalidDocument(problems)
 
 
 def _refused(message: str, remedy: str) -> InvalidDocument:

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from experiments import control
+from experiments.api.parsers import require_no_body
 from experiments.api.permissions import MayViewExperiments, acting_user
 from experiments.api.responses import LabViewSet, Pages
 from experiments.api.serializers import (
@@ -30,7 +31,7 @@ _NAME = OpenApiParameter("name", OpenApiTypes.STR, OpenApiParameter.PATH, descri
 
 @extend_schema_view(list=extend_schema(parameters=[_NAME]))
 class LogViewSet(ListModelMixin, GenericViewSet[PlanEntry]):
-    """What was verified, found, computed, asked and decided for the plan, the oldest first."""
+    """What was verified, found, computed, asked and decided, also while it ran, the oldest first."""
 
     queryset = PlanEntry.objects.all()
     serializer_class = EntrySerializer
@@ -69,13 +70,17 @@ class ProposalViewSet(LabViewSet[Proposal]):
 
         Answers with the draft that it changed, or with the draft of the probes that it made.
         """
+        require_no_body(request)
         made = control.accept(proposal=self.get_object(), user=acting_user(request), now=timezone.now())
         return Response(PlannedExperimentSerializer(made).data)
 
-    @extend_schema(parameters=[_NAME], request=None, responses=ProposalSerializer)
+    @extend_schema(
+        parameters=[_NAME], request=None, responses={200: ProposalSerializer, 400: ProblemsSerializer}
+    )
     @action(detail=True, methods=["post"])
     def decline(self, request: Request, name: str, pk: str) -> Response:
         """Turn it down; it is not made again."""
+        require_no_body(request)
         proposal = self.get_object()
         control.decline(proposal=proposal, user=acting_user(request), now=timezone.now())
         proposal.refresh_from_db()

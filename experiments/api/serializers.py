@@ -64,6 +64,7 @@ class ExperimentSerializer(serializers.ModelSerializer[Experiment]):
     is_draft = serializers.BooleanField(read_only=True)
     probes_of = serializers.SlugRelatedField[Any](slug_field="name", read_only=True)
     on_node_lost = serializers.CharField(read_only=True)
+    notes = serializers.SerializerMethodField()
 
     class Meta:
         model = Experiment
@@ -88,6 +89,9 @@ class ExperimentSerializer(serializers.ModelSerializer[Experiment]):
             "paused_by",
         ]
         read_only_fields = fields
+
+    def get_notes(self, experiment: Experiment) -> list[str]:
+        return planning.notes(experiment)
 
 
 class PlannedExperimentSerializer(ExperimentSerializer):

@@ -104,7 +104,7 @@ def record_dataset(found: FoundDataset, *, now: datetime) -> Dataset:
     return dataset
 
 
-def make_missing(dataset: Dataset) -> None:
+def make_missing(dataset: Dataset | FoundDataset) -> None:
     """Write a dataset that has a generator and is not on disk."""
     if dataset.generator_call and not Path(dataset.path).exists():
         generators.make(dataset.generator_call).write(Path(dataset.path))

@@ -48,7 +48,10 @@ class Experiment(Pausable):
         ordering = ["-planned_at"]
         permissions = [
             ("approve_plan", "Can approve plans"),
-            ("control_any_run", "Can cancel other people's experiments and runs"),
+            (
+                "control_any_run",
+                "Can cancel, pause and steer other people's experiments and runs, and the queue",
+            ),
             ("run_commands", "Can plan runs of the lab's own commands"),
             ("run_own_recipes", "Can plan fine-tunes by the lab's own recipe files"),
         ]
@@ -89,7 +92,7 @@ class Cell(models.Model):
 
 
 class PlanEntry(models.Model):
-    """The plan's log: what was verified, found, computed, asked and decided, and when."""
+    """The log of an experiment: what was verified, found, computed, asked and decided, and when; steering, too."""
 
     class Kind(models.TextChoices):
         VERIFIED = "verified"

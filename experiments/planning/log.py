@@ -1,6 +1,6 @@
 """What a plan says in words: warnings beside the table, and the log of what was verified, found and computed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from experiments import defaults, documents, harvest
 from experiments.documents import ExperimentDocument
@@ -14,6 +14,7 @@ from experiments.states import CellType
 
 Entry = tuple[PlanEntry.Kind, str]
 MOST_UNUSED = 20
+_AUTOMATIC = "max_parallel is auto: "
 _FROM_DEFAULTS = {
     *("lora_rank", "lora_alpha", "batch_size", "gradient_accumulation_steps", "epochs", "learning_rate"),
     *("max_seq_len", "packed"),
@@ -38,12 +39,17 @@ def warnings(
     yield from found.truncations(cells)
     if document.window is None:
         yield (
-            "max_parallel is auto: it begins with 1 job and grows while devices idle. Starts and ends are worked out "
+            f"{_AUTOMATIC}it begins with 1 job and grows while devices idle. Starts and ends are worked out "
             "as if it had grown already, and held nothing back."
         )
     yield from _template(document, cells)
     yield from _devices(around)
     yield from _unused(found)
+
+
+def still_true(notes: Iterable[str], *, window_is_auto: bool) -> list[str]:
+    """What a plan warned of, without what people have changed since."""
+    return [note for note in notes if window_is_auto or not note.startswith(_AUTOMATIC)]
 
 
 def entries(

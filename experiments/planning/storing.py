@@ -9,9 +9,10 @@ from django.contrib.auth.models import AbstractUser
 from django.db import transaction
 
 from experiments import catalogue, layout
-from experiments.access import may_control
+from experiments.access import may_control, named
 from experiments.layout import PlannedCell, PlannedRun
 from experiments.models import BaseModel, Cell, Dataset, Estimate, Experiment, PlanEntry, Proposal, Run
+from experiments.planning import log
 from experiments.planning.estimates import CellEstimate, RunEstimate
 from experiments.planning.found import Found
 from experiments.planning.plan import Plan
@@ -58,6 +59,13 @@ def store(
     return experiment
 
 
+def require_storable(*, plan: Plan, user: AbstractUser | None) -> None:
+    """Before anything is made for it. Raises NameTaken, as storing it would."""
+    existing = Experiment.objects.filter(name=plan.document.name).first()
+    if existing is not None:
+        _require_replaceable(existing, user)
+
+
 @transaction.atomic
 def store_probes(
     *,
@@ -92,7 +100,7 @@ def store_probes(
 def record(
     *, experiment: Experiment, kind: PlanEntry.Kind, text: str, user: AbstractUser | None, now: datetime
 ) -> None:
-    """One more line of the plan's log."""
+    """One more line of the experiment's log; only what is decided is a person's."""
     _entry(experiment, kind, text, user, now).save()
 
 
@@ -121,8 +129,13 @@ def stored_plan_json(experiment: Experiment) -> dict[str, Any]:
         totals=experiment.totals,
         proposals=[proposal_json(proposal) for proposal in proposals],
         questions=experiment.questions,
-        warnings=experiment.notes,
+        warnings=notes(experiment),
     )
+
+
+def notes(experiment: Experiment) -> list[str]:
+    """What there is to know of its plan, as far as it still holds."""
+    return log.still_true(experiment.notes, window_is_auto=experiment.max_parallel_is_auto)
 
 
 def exported_plan(experiment: Experiment) -> dict[str, Any]:
@@ -156,14 +169,8 @@ def _draft(
 ) -> tuple[Experiment, bool]:
     document = plan.document
     existing = Experiment.objects.select_for_update().filter(name=document.name).first()
-    if existing is not None and not existing.is_draft:
-        raise NameTaken(f"Experiment {document.name!r} was approved already; plan it under a new name.")
-    if existing is not None and not may_control(existing, user):
-        raise NameTaken(
-            f"Experiment {document.name!r} is a draft of somebody else; plan it under a new name."
-        )
-    if existing is not None and Run.objects.filter(cell__experiment=existing).exclude(state=RunState.PLANNED):
-        raise NameTaken(f"Draft {document.name!r} has results already; plan it under a new name.")
+    if existing is not None:
+        _require_replaceable(existing, user)
     if made_from is not None and (existing is None or existing.document != made_from):
         raise Outdated(f"Draft {document.name!r} was planned anew meanwhile; look at it again.")
     experiment = existing or Experiment(name=document.name, created_by_id=user.pk if user else None)
@@ -171,6 +178,16 @@ def _draft(
         setattr(experiment, field, value)
     experiment.save()
     return experiment, existing is None
+
+
+def _require_replaceable(experiment: Experiment, user: AbstractUser | None) -> None:
+    name = experiment.name
+    if not experiment.is_draft:
+        raise NameTaken(f"Experiment {name!r} was approved already; plan it under a new name.")
+    if not may_control(experiment, user):
+        raise NameTaken(f"Experiment {name!r} is a draft of somebody else; plan it under a new name.")
+    if Run.objects.filter(cell__experiment=experiment).exclude(state=RunState.PLANNED):
+        raise NameTaken(f"Draft {name!r} has results already; plan it under a new name.")
 
 
 def _free_name(wanted: str) -> str:
@@ -330,5 +347,5 @@ def _columns(proposed: Proposed) -> dict[str, Any]:
 def _entry(
     experiment: Experiment, kind: PlanEntry.Kind, text: str, user: AbstractUser | None, now: datetime
 ) -> PlanEntry:
-    by = user.get_username() if user else ""
+    by = named(user) if kind is PlanEntry.Kind.DECIDED else ""  # labmgr itself decides nothing
     return PlanEntry(experiment=experiment, at=now, kind=kind, text=text, by=by)

@@ -1,5 +1,6 @@
 """How values are shown, in templates and in the admin's lists: formatting only, no facts are worked out here."""
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 from django import template
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.html import format_html, format_html_join
+from django.utils.html import escape, format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from experiments.models.pausing import Pausable
 
 register = template.Library()
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?: \d\d:\d\d(?::\d\d)?)?")
 NOTHING = "–"
 
 
@@ -59,6 +61,12 @@ def when(moment: datetime | None) -> str | SafeString:
     return format_html(
         '<time datetime="{}" title="{}">{}</time>', local.isoformat(), exact, f"{local:%d %b %H:%M}"
     )
+
+
+@register.filter
+def dated(text: str) -> SafeString:
+    """A sentence whose dates stay on one line: a browser breaks lines after hyphens."""
+    return SafeString(_DATE.sub(r'<span class="lab-nowrap">\g<0></span>', escape(text)))
 
 
 @register.filter
@@ -144,7 +152,7 @@ def link(url: str, text: str) -> SafeString:
 
 def clipped(text: str) -> SafeString:
     """One line of it; the whole text is the tooltip."""
-    return format_html('<span class="lab-clip" title="{}">{}</span>', text, text or NOTHING)
+    return format_html('<span class="lab-clip" title="{}">{}</span>', text, dated(text or NOTHING))
 
 
 def usable(verified_at: datetime | None, problem: str) -> SafeString:

@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     )
 
     command = commands.add_parser(
-        "status", help="what runs, and where to find it; 1 when the services are not up"
+        "status", help="what runs, and where to find it; 1 unless all services are up"
     )
     command.add_argument("--json", action="store_true")
     command.set_defaults(

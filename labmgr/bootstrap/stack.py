@@ -168,13 +168,17 @@ def leftovers(configuration: Configuration) -> list[processes.ProcessId]:
 
 
 def status(configuration: Configuration, *, as_json: bool) -> int:
+    """Exit code 0 only where every service is ready: one that starts, or waits to be started again, is not up."""
     up_now = health.is_up(configuration)
     configuration = health.as_it_runs(configuration)
     states = health.service_states(configuration) if up_now else []
+    not_ready = [state.name for state in states if state.state != "ready"]
+    code = 0 if states and not not_ready else 1
     experiments = _experiments(configuration)
     if as_json:
         document = {
             "is_up": up_now,
+            "not_ready": not_ready,
             "home": str(configuration.home),
             "web": configuration.web_url,
             "flower": configuration.flower_url,
@@ -182,8 +186,9 @@ def status(configuration: Configuration, *, as_json: bool) -> int:
             "experiments": experiments,
         }
         say(json.dumps(document, indent=2))
-        return 0 if up_now else 1
-    say(f"labmgr is {'up' if up_now else 'not up'}; its home is {configuration.home}")
+        return code
+    without = f" but for {', '.join(not_ready)}" if not_ready else ""
+    say(f"labmgr is {'up' if up_now else 'not up'}{without}; its home is {configuration.home}")
     for state in states:
         again = f"  restarted {state.restarts} x, last because it {state.last_end}" if state.restarts else ""
         say(f"  {state.name:<10} {state.state:<9} pid {state.pid or '-'}{again}")
@@ -192,7 +197,7 @@ def status(configuration: Configuration, *, as_json: bool) -> int:
         say(f"  {experiment['name']}: {experiment['state']}  ({cells})")
     if up_now:
         say_addresses(configuration)
-    return 0 if up_now else 1
+    return code
 
 
 def _experiments(configuration: Configuration) -> list[dict[str, Any]]:  # of manage.py status

@@ -70,7 +70,7 @@ def feed(
 
 
 def _ticker_is_up() -> bool:
-    return TickRequest.objects.filter(ticked_at__isnull=False, is_paused=False).exists()
+    return TickRequest.objects.filter(ticked_at__isnull=False, is_stopping=False).exists()
 
 
 def _due(jobs: Sequence[ReplayJob], began: float) -> Iterator[list[ReplayJob]]:

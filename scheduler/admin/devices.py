@@ -1,3 +1,4 @@
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -11,6 +12,7 @@ from experiments.templatetags import lab as display
 from scheduler import draining
 from scheduler.admin import readings
 from scheduler.admin.draining import DrainableAdmin
+from scheduler.draining import Drained
 from scheduler.models import Device, Lease
 
 HELD = Prefetch(
@@ -40,8 +42,11 @@ class DeviceAdmin(DrainableAdmin):
     def is_withheld(self, row: Device) -> bool:
         return row.state in (Device.State.DRAINED, Device.State.QUARANTINED)
 
-    def drain_rows(self, pks: list[int], *, user: AbstractUser, because: str) -> int:
-        return draining.drain(device_ids=pks, user=user, because=because)
+    def what_is_said(self, row: Device) -> str:
+        return row.state_message if row.state == Device.State.DRAINED else ""
+
+    def drain_rows(self, pks: list[int], *, user: AbstractUser, now: datetime, because: str) -> Drained:
+        return draining.drain(device_ids=pks, user=user, now=now, because=because)
 
     def undrain_rows(self, pks: list[int], *, user: AbstractUser) -> int:
         return draining.undrain(device_ids=pks, user=user)

@@ -1,5 +1,6 @@
 """Draining nodes and devices in the admin: on their pages with a reason, in their lists without."""
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
@@ -7,12 +8,14 @@ from django.contrib.auth.models import AbstractUser
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_POST
 
 from experiments.admin.base import Page, person, url_of
 from scheduler import draining
 from scheduler.admin.readings import MeasuredAdmin
+from scheduler.draining import Drained
 
 
 class DrainableAdmin(MeasuredAdmin):
@@ -24,7 +27,11 @@ class DrainableAdmin(MeasuredAdmin):
     def is_withheld(self, row: Any) -> bool:
         raise NotImplementedError
 
-    def drain_rows(self, pks: list[int], *, user: AbstractUser, because: str) -> int:
+    def what_is_said(self, row: Any) -> str:
+        """Of one that is drained: who did it and why, or what labmgr found."""
+        raise NotImplementedError
+
+    def drain_rows(self, pks: list[int], *, user: AbstractUser, now: datetime, because: str) -> Drained:
         raise NotImplementedError
 
     def undrain_rows(self, pks: list[int], *, user: AbstractUser) -> int:
@@ -43,6 +50,7 @@ class DrainableAdmin(MeasuredAdmin):
         shown = {
             "may_drain": draining.may_drain(person(request)),
             "is_withheld": row and self.is_withheld(row),
+            "takes_reason": row and draining.by_a_person(self.what_is_said(row)),
         }
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
 
@@ -71,14 +79,16 @@ class DrainableAdmin(MeasuredAdmin):
 
     def _drain(self, request: HttpRequest, pks: list[int], because: str = "") -> None:
         try:
-            changed = self.drain_rows(pks, user=person(request), because=because)
+            drained = self.drain_rows(pks, user=person(request), now=timezone.now(), because=because)
         except draining.BadReason as refusal:
             messages.error(request, str(refusal))
             return
-        if changed:
-            messages.success(request, f"{changed} drained. What runs there goes on.")
-        else:
-            messages.info(request, "Nothing was drained: no new jobs were taken there before.")
+        if drained.new:
+            messages.success(request, f"{drained.new} drained. What runs there goes on.")
+        for told in dict.fromkeys(drained.retold.values()):
+            messages.success(request, f"Drained already, and has another reason now. Before: {told}")
+        for told in dict.fromkeys(drained.kept.values()):
+            messages.info(request, f"No new jobs were taken already. {told}")
 
     def _undrain(self, request: HttpRequest, pks: list[int]) -> None:
         changed = self.undrain_rows(pks, user=person(request))

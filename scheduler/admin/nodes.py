@@ -1,3 +1,4 @@
+from datetime import datetime
 from typing import cast
 
 from django.contrib import admin
@@ -10,6 +11,7 @@ from experiments.templatetags import lab as display
 from scheduler import draining
 from scheduler.admin import readings
 from scheduler.admin.draining import DrainableAdmin
+from scheduler.draining import Drained
 from scheduler.models import Node, NodeQuerySet, SessionState
 
 
@@ -33,8 +35,11 @@ class NodeAdmin(DrainableAdmin):
     def is_withheld(self, row: Node) -> bool:
         return row.is_draining
 
-    def drain_rows(self, pks: list[int], *, user: AbstractUser, because: str) -> int:
-        return draining.drain_nodes(node_ids=pks, user=user, because=because)
+    def what_is_said(self, row: Node) -> str:
+        return row.drain_message
+
+    def drain_rows(self, pks: list[int], *, user: AbstractUser, now: datetime, because: str) -> Drained:
+        return draining.drain_nodes(node_ids=pks, user=user, now=now, because=because)
 
     def undrain_rows(self, pks: list[int], *, user: AbstractUser) -> int:
         return draining.undrain_nodes(node_ids=pks, user=user)

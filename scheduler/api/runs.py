@@ -17,8 +17,10 @@ from rest_framework.serializers import BaseSerializer
 
 from experiments import control
 from experiments import queries as run_queries
+from experiments.api.parsers import require_no_body
 from experiments.api.permissions import MayView, acting_user
 from experiments.api.responses import LabViewSet, OneRenderer
+from experiments.api.serializers import ProblemsSerializer
 from experiments.models import Run
 from scheduler import queries
 from scheduler.api.filters import RunFilter
@@ -54,10 +56,11 @@ class RunViewSet(LabViewSet[Run]):
         """Likewise, of running ones."""
         return queries.away_notes()
 
-    @extend_schema(request=None, responses={202: None})
+    @extend_schema(request=None, responses={202: None, 400: ProblemsSerializer})
     @action(detail=True, methods=["post"], permission_classes=[MayView])
     def cancel(self, request: Request, pk: str) -> Response:
         """Cancel one's own run, or anybody's with `experiments.control_any_run`."""
+        require_no_body(request)
         control.cancel_run(run=self.get_object(), user=acting_user(request), now=timezone.now())
         return Response(status=status.HTTP_202_ACCEPTED)
 

@@ -174,6 +174,26 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
         read_only_fields = fields
 
 
+class DrainedDeviceSerializer(DeviceSerializer):
+    """With what was said of it before, where it took no jobs already."""
+
+    drained_before = serializers.CharField(allow_null=True, read_only=True)
+
+    class Meta(DeviceSerializer.Meta):
+        fields = [*DeviceSerializer.Meta.fields, "drained_before"]
+        read_only_fields = fields
+
+
+class DrainedNodeSerializer(NodeSerializer):
+    """With what was said of it before, where it took no jobs already."""
+
+    drained_before = serializers.CharField(allow_null=True, read_only=True)
+
+    class Meta(NodeSerializer.Meta):
+        fields = [*NodeSerializer.Meta.fields, "drained_before"]
+        read_only_fields = fields
+
+
 class ReadingSerializer(serializers.ModelSerializer[Reading]):
     class Meta:
         model = Reading

@@ -7,7 +7,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
+from experiments.api.parsers import require_no_body
 from experiments.api.permissions import MayView, acting_user
+from experiments.api.serializers import ProblemsSerializer
 from experiments.models import Run
 from scheduler import pausing
 from scheduler.api.serializers import QueueSerializer
@@ -26,17 +28,19 @@ class QueueViewSet(GenericViewSet[Run]):
         """Whether the queue is paused, by whom and since when, and how many runs wait."""
         return self._told()
 
-    @extend_schema(request=None, responses=QueueSerializer)
+    @extend_schema(request=None, responses={200: QueueSerializer, 400: ProblemsSerializer})
     @action(detail=False, methods=["post"])
     def pause(self, request: Request) -> Response:
         """Start nothing any more; what runs goes on. Needs the permission `experiments.control_any_run`."""
+        require_no_body(request)
         pausing.pause_queue(user=acting_user(request), now=timezone.now())
         return self._told()
 
-    @extend_schema(request=None, responses=QueueSerializer)
+    @extend_schema(request=None, responses={200: QueueSerializer, 400: ProblemsSerializer})
     @action(detail=False, methods=["post"])
     def unpause(self, request: Request) -> Response:
         """Let it go on. Needs the permission `experiments.control_any_run`."""
+        require_no_body(request)
         pausing.unpause_queue(user=acting_user(request))
         return self._told()
 

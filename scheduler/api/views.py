@@ -1,6 +1,7 @@
 """Jobs, devices and nodes: machines write them, people read them, and drain nodes and devices."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
@@ -8,12 +9,16 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from experiments.api.parsers import require_no_body
 from experiments.api.permissions import MayView, acting_user
 from experiments.api.responses import LabViewSet
+from experiments.api.serializers import ProblemsSerializer
 from scheduler import draining
 from scheduler.api.filters import DeviceFilter, JobFilter, NodeFilter
 from scheduler.api.serializers import (
     DeviceSerializer,
+    DrainedDeviceSerializer,
+    DrainedNodeSerializer,
     DrainSerializer,
     HostReadingSerializer,
     HoursSerializer,
@@ -21,6 +26,7 @@ from scheduler.api.serializers import (
     NodeSerializer,
     ReadingSerializer,
 )
+from scheduler.draining import Drained
 from scheduler.inventory import series
 from scheduler.models import Device, HostReading, Job, Node, Reading
 
@@ -47,18 +53,22 @@ class DeviceViewSet(LabViewSet[Device]):
         chosen = Reading.objects.filter(device=self.get_object())
         return Response(ReadingSerializer(series.recent(chosen, since=_since(request)), many=True).data)
 
-    @extend_schema(request=DrainSerializer, responses=DeviceSerializer)
+    @extend_schema(request=DrainSerializer, responses=DrainedDeviceSerializer)
     @action(detail=True, methods=["post"], permission_classes=[MayView])
     def drain(self, request: Request, pk: str) -> Response:
-        """Let it take no new jobs; what runs there goes on. Needs the permission `scheduler.change_device`."""
-        device = self.get_object()
-        draining.drain(device_ids=[device.pk], user=acting_user(request), because=_because(request))
-        return Response(self.get_serializer(self.get_object()).data)
+        """Let it take no new jobs; what runs there goes on. Needs the permission `scheduler.change_device`.
 
-    @extend_schema(request=None, responses=DeviceSerializer)
+        What is drained already takes another reason, and `drained_before` tells what was said before.
+        """
+        device = self.get_object()
+        drained = draining.drain(device_ids=[device.pk], **_drain(request))
+        return Response(DrainedDeviceSerializer(_with_earlier(self.get_object(), drained)).data)
+
+    @extend_schema(request=None, responses={200: DeviceSerializer, 400: ProblemsSerializer})
     @action(detail=True, methods=["post"], permission_classes=[MayView])
     def undrain(self, request: Request, pk: str) -> Response:
         """Let it take jobs again. Needs the permission `scheduler.change_device`."""
+        require_no_body(request)
         draining.undrain(device_ids=[self.get_object().pk], user=acting_user(request))
         return Response(self.get_serializer(self.get_object()).data)
 
@@ -75,26 +85,39 @@ class NodeViewSet(LabViewSet[Node]):
         chosen = HostReading.objects.filter(node=self.get_object())
         return Response(HostReadingSerializer(series.recent(chosen, since=_since(request)), many=True).data)
 
-    @extend_schema(request=DrainSerializer, responses=NodeSerializer)
+    @extend_schema(request=DrainSerializer, responses=DrainedNodeSerializer)
     @action(detail=True, methods=["post"], permission_classes=[MayView])
     def drain(self, request: Request, pk: str) -> Response:
-        """Let none of its devices take new jobs; what runs there goes on. Needs `scheduler.change_device`."""
-        node = self.get_object()
-        draining.drain_nodes(node_ids=[node.pk], user=acting_user(request), because=_because(request))
-        return Response(self.get_serializer(self.get_object()).data)
+        """Let none of its devices take new jobs; what runs there goes on. Needs `scheduler.change_device`.
 
-    @extend_schema(request=None, responses=NodeSerializer)
+        What is drained already takes another reason, and `drained_before` tells what was said before.
+        """
+        node = self.get_object()
+        drained = draining.drain_nodes(node_ids=[node.pk], **_drain(request))
+        return Response(DrainedNodeSerializer(_with_earlier(self.get_object(), drained)).data)
+
+    @extend_schema(request=None, responses={200: NodeSerializer, 400: ProblemsSerializer})
     @action(detail=True, methods=["post"], permission_classes=[MayView])
     def undrain(self, request: Request, pk: str) -> Response:
         """Let it take jobs again, on devices that are not drained themselves. Needs `scheduler.change_device`."""
+        require_no_body(request)
         draining.undrain_nodes(node_ids=[self.get_object().pk], user=acting_user(request))
         return Response(self.get_serializer(self.get_object()).data)
 
 
-def _because(request: Request) -> str:
+def _drain(request: Request) -> dict[str, Any]:
     asked = DrainSerializer(data=request.data)
     asked.is_valid(raise_exception=True)
-    return str(asked.validated_data["because"])
+    return {
+        "user": acting_user(request),
+        "now": timezone.now(),
+        "because": asked.validated_data["because"],
+    }
+
+
+def _with_earlier(row: Any, drained: Drained) -> Any:
+    row.drained_before = drained.already.get(row.pk)
+    return row
 
 
 def _since(request: Request) -> datetime:

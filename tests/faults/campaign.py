@@ -29,6 +29,7 @@ from tests.faults.workload import LONG_SECONDS, Workload  # noqa: E402
 from tests.lab import REPOSITORY  # noqa: E402
 
 RETURN_SECONDS = 90.0  # within which everything has to be there again after the storm
+LAST_LOOKS_SECONDS = 5.0  # within which the last ends are in the database, and seen there
 LOOK_SECONDS = 0.1
 MOST_MISSED = 20
 
@@ -146,7 +147,7 @@ def _settle(campaign: Campaign, stack: Stack, faults: Faults, observer: Observer
     stack.clock.set(ahead_seconds=0.0)
     _drain(campaign.patience_seconds, observer)
     processes.wait_until(lambda: not stack.jobs_alive(), 10.0, every=LOOK_SECONDS)
-    time.sleep(2.0)  # for the last looks of the observer
+    observer.sees(lambda sample: not sample.open_jobs, seconds=LAST_LOOKS_SECONDS)
 
 
 def _drain(patience_seconds: float, observer: Observer) -> None:

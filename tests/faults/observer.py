@@ -5,6 +5,7 @@ Where a look fails or takes too long, that time is written down as one in which 
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
@@ -33,6 +34,8 @@ class Observer(threading.Thread):
         self._probes = Probes(stack)
         self._seen_at = seen_at
         self._stopping = threading.Event()
+        self._looked = threading.Condition()
+        self._last: tuple[float, Sample] | None = None  # with when that look began
         self.queued: dict[str, int] | None = None
 
     def run(self) -> None:
@@ -47,6 +50,7 @@ class Observer(threading.Thread):
         self._probes.stop()
 
     def look(self) -> None:
+        began_at = now()
         try:
             sample = self._sample()
         except AWAY:
@@ -56,6 +60,19 @@ class Observer(threading.Thread):
             self._writer.write(Blind(since=self._seen_at, until=sample.at))
         self._seen_at = sample.at
         self._writer.write(sample)
+        with self._looked:
+            self._last = began_at, sample
+            self._looked.notify_all()
+
+    def sees(self, wanted: Callable[[Sample], bool], *, seconds: float) -> bool:
+        """Whether a look that begins from now on finds it so; waits for one until then."""
+        since = now()
+
+        def is_seen() -> bool:
+            return self._last is not None and self._last[0] >= since and wanted(self._last[1])
+
+        with self._looked:
+            return self._looked.wait_for(is_seen, seconds)
 
     def unfinished(self) -> int | None:
         """How many runs are; None while nobody can see it."""

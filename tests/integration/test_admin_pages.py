@@ -1,5 +1,6 @@
 """The admin shows the lab to its people, and edits nothing that machines wrote."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -233,3 +234,12 @@ def test_the_summary_is_exported(admin: Client, format: str, check: Callable[[st
 
 def test_an_unknown_export_is_not_found(admin: Client) -> None:
     assert admin.get(f"/admin/experiments/experiment/{scored().pk}/summary.exe").status_code == 404
+
+
+def test_the_way_to_a_page_has_the_names_as_they_are(people: People) -> None:
+    demo = make_experiment(name="demo", approved=True)
+    address = url("experiments_experiment_change", demo.pk)
+    page = client_of(people.colleague).get(address).content.decode()
+    text = " ".join(re.sub("<[^>]*>", " ", page).split())
+    assert "Experiments chevron_right Experiments chevron_right demo" in text
+    assert "Demo" not in text

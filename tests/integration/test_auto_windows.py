@@ -192,7 +192,7 @@ def test_a_paused_experiment_and_a_set_number_are_not_moved() -> None:
     steering.pause(experiment=experiment, user=None, now=START)
     tick(START + LATER)
     assert window() == 2
-    steering.unpause(experiment=experiment, user=None)
+    steering.unpause(experiment=experiment, user=None, now=timezone.now())
     call_command("window", "ranks", "2")
     tick(START + LATER)
     assert window() == 2

@@ -8,7 +8,7 @@ from django.utils import timezone
 from scheduler import draining, inventory
 from scheduler.inventory import looking, nvml
 from scheduler.models import Device, HostReading, Node, Reading
-from tests.factories import make_job
+from tests.factories import NOW, make_job
 from tests.fake_nvml import GPU_IS_LOST, MISMATCH, NO_DRIVER, Inventory, gpu
 from tests.gpus import gpus, nvml_library
 
@@ -29,6 +29,7 @@ def look(node: Node, *, at: datetime | None = None) -> list[tuple[str, str]]:
 
 LOST = ("DRAINED", "NVML says: GPU is lost")
 FINE = ("AVAILABLE", "")
+BY_THE_OPERATOR = ("DRAINED", "Drained by the operator on 2026-01-02 12:00.")
 
 
 @pytest.mark.parametrize("what", ["handle", "memory", "power"])
@@ -64,19 +65,19 @@ def test_a_gpu_that_is_gone_comes_back_by_itself(node: Node, gpus: Inventory) ->
 
 
 def test_a_gpu_that_a_person_drained_comes_back_drained(node: Node, gpus: Inventory) -> None:
-    draining.drain(device_ids=[node.devices.get(index=1).pk], user=None)
+    draining.drain(device_ids=[node.devices.get(index=1).pk], user=None, now=NOW)
     lines = gpus.lines
     for present in (lines[:1], lines):
         gpus.lines = present
         gpus.write()
         states = look(node)
-    assert states == [FINE, ("DRAINED", "Drained by the operator.")]
+    assert states == [FINE, BY_THE_OPERATOR]
 
 
 def test_what_a_person_drained_keeps_that_persons_word_when_it_fails_too(node: Node, gpus: Inventory) -> None:
-    draining.drain(device_ids=[node.devices.get(index=1).pk], user=None)
+    draining.drain(device_ids=[node.devices.get(index=1).pk], user=None, now=NOW)
     gpus.write(f"fail 1 handle {GPU_IS_LOST}")
-    assert look(node) == [FINE, ("DRAINED", "Drained by the operator.")]
+    assert look(node) == [FINE, BY_THE_OPERATOR]
 
 
 def test_a_new_gpu_is_offered_without_a_restart(node: Node, gpus: Inventory) -> None:

@@ -4,10 +4,8 @@ import json
 import re
 from datetime import timedelta
 from html import unescape
-from io import StringIO
 
 import pytest
-from django.core.management import call_command
 from django.utils import timezone
 
 from experiments.states import RunState
@@ -17,6 +15,7 @@ from tests.factories import make_device, make_job, make_node, make_run
 from tests.integration import admin_client, api_client
 from tests.integration.admin_client import url
 from tests.integration.api_client import API
+from tests.integration.commands import command
 
 pytestmark = pytest.mark.django_db
 
@@ -85,7 +84,7 @@ def test_what_others_use_is_told_with_their_names(people: People) -> None:
     assert (told["foreign_mib"], told["free_mib"], told["foreign_use"]) == (500, 3596, gpu.foreign_use)
     page = admin_client.client_of(people.colleague).get(url("scheduler_device_changelist"))
     assert gpu.foreign_use in page.content.decode()
-    assert gpu.foreign_use in said("devices")
+    assert gpu.foreign_use in command("devices")
 
 
 def test_what_is_simulated_says_so_everywhere(people: People) -> None:
@@ -106,14 +105,8 @@ def test_what_is_simulated_says_so_everywhere(people: People) -> None:
     assert unlabelled == []
     told = api_client.client_of(people.colleague).get(f"{API}/jobs/{job.pk}/").data
     assert (told["is_simulated"], told["leases"][0]["kind"]) == (True, "simulated")
-    assert f"{run.name} (simulated)" in said("status")
-    assert "sim:0  simulated" in said("devices")
-
-
-def said(command: str) -> str:
-    out = StringIO()
-    call_command(command, stdout=out)
-    return out.getvalue()
+    assert f"{run.name} (simulated)" in command("status")
+    assert "sim:0  simulated" in command("devices")
 
 
 def test_the_list_of_runs_says_once_that_several_devices_are_simulated(people: People) -> None:

@@ -115,7 +115,7 @@ def test_the_ticker_serves_all_that_was_requested() -> None:
 def test_nothing_is_placed_while_labmgr_is_being_stopped() -> None:
     make_device()
     queue_runs(1)
-    TickRequest.objects.create(is_paused=True)
+    TickRequest.objects.create(is_stopping=True)
     assert tick() == []
     resume()
     assert len(tick()) == 1

@@ -1,10 +1,10 @@
 """Draining nodes and devices: by commands, the API and the admin, by whom, why, and what waiting runs say of it."""
 
-from io import StringIO
+import re
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.utils import timezone
 
 from experiments.states import RunState
@@ -12,10 +12,20 @@ from scheduler import applying, dispatch, draining, queue
 from scheduler.models import Device, Job, Node
 from scheduler.queries import waiting_reasons
 from tests.conftest import People
-from tests.factories import make_cell, make_device, make_experiment, make_job, make_node, make_run, make_user
+from tests.factories import (
+    NOW,
+    make_cell,
+    make_device,
+    make_experiment,
+    make_job,
+    make_node,
+    make_run,
+    make_user,
+)
 from tests.integration import admin_client, api_client
 from tests.integration.admin_client import url
 from tests.integration.api_client import API
+from tests.integration.commands import command
 
 SEEING = ["scheduler.view_device", "scheduler.view_node"]
 
@@ -40,20 +50,17 @@ def tick() -> int:
     return dispatch.tick(now=timezone.now(), send=lambda job: None)
 
 
-def command(*words: str) -> str:
-    out = StringIO()
-    call_command(*words, stdout=out)
-    return out.getvalue()
-
-
 def reason() -> str:
-    return next(iter(waiting_reasons().values()))
+    return undated(next(iter(waiting_reasons().values())))
+
+
+def undated(text: str) -> str:
+    return re.sub(r" on \d{4}-\d\d-\d\d \d\d:\d\d(?=[:.])", "", text)
 
 
 def test_a_drained_node_takes_nothing_until_it_is_undrained(node: Node) -> None:
     told = command("drain", "gallium", "--because", "new fans")
     assert told == "gallium: takes no new jobs; what runs there goes on.\n"
-    assert command("drain", "gallium") == "gallium: takes no jobs already.\n"
     assert tick() == 0
     assert "drained; not offered: gallium (Drained by the operator: new fans)" in reason()
     assert command("undrain", "gallium") == "gallium: takes jobs again.\n"
@@ -75,15 +82,15 @@ def test_a_drained_device_leaves_the_others(node: Node) -> None:
 
 def test_what_runs_on_a_drained_node_goes_on(db: None) -> None:
     job = make_job()
-    draining.drain_nodes(node_ids=[job.node.pk], user=None)
-    draining.drain(device_ids=[job.leases.get().device_id], user=None)
+    draining.drain_nodes(node_ids=[job.node.pk], user=None, now=NOW)
+    draining.drain(device_ids=[job.leases.get().device_id], user=None, now=NOW)
     job.refresh_from_db()
     assert (job.is_open, job.cancel_requested_at) == (True, None)
 
 
 def test_a_tick_that_decided_before_a_drain_places_nothing_there(node: Node) -> None:
     decided = queue.decide(now=timezone.now()).placements
-    draining.drain_nodes(node_ids=[node.pk], user=None)
+    draining.drain_nodes(node_ids=[node.pk], user=None, now=NOW)
     assert applying.apply(placements=decided, now=timezone.now(), send=lambda job: None) == 0
 
 
@@ -110,7 +117,7 @@ def test_what_is_not_there_is_refused_with_what_is(node: Node, word: str) -> Non
 
 def test_devices_shows_who_drained_the_node(node: Node) -> None:
     command("drain", "gallium", "--because", "new fans")
-    lines = command("devices").splitlines()
+    lines = undated(command("devices")).splitlines()
     assert len(lines) == 2
     assert all("DRAINED" in line and "Drained by the operator: new fans." in line for line in lines)
 
@@ -153,10 +160,10 @@ def test_on_its_page_it_needs_a_permission(node: Node, people: People, keeper: A
 
 
 def test_the_page_of_a_device_says_that_its_node_is_drained(node: Node, people: People) -> None:
-    draining.drain_nodes(node_ids=[node.pk], user=None, because="new fans")
+    draining.drain_nodes(node_ids=[node.pk], user=None, now=NOW, because="new fans")
     page = url("scheduler_device_change", node.devices.get(index=0).pk)
     told = admin_client.client_of(people.colleague).get(page).content.decode()
-    assert "Its node takes no new jobs. Drained by the operator: new fans." in told
+    assert "Its node takes no new jobs. Drained by the operator on " in told and ": new fans." in told
 
 
 def test_nodes_are_drained_from_their_list(node: Node, people: People, keeper: Any) -> None:
@@ -189,9 +196,69 @@ def test_a_reason_is_kept_on_one_line(node: Node) -> None:
     assert draining_message(node) == "Drained by the operator: new fans and filters."
 
 
-def test_draining_twice_says_that_nothing_was_drained(node: Node, keeper: Any) -> None:
+def test_a_drain_says_when(node: Node) -> None:
+    draining.drain_nodes(node_ids=[node.pk], user=None, now=NOW, because="new fans")
+    node.refresh_from_db()
+    assert node.drain_message == "Drained by the operator on 2026-01-02 12:00: new fans."
+
+
+@pytest.mark.parametrize("place", ["gallium", "gallium:0"])
+def test_the_command_says_who_drained_it_before_and_takes_another_reason(
+    node: Node, keeper: Any, place: str
+) -> None:
+    row: Any = node if place == "gallium" else node.devices.get(index=0)
+    drain = draining.drain_nodes if place == "gallium" else draining.drain
+    drain(
+        **{"node_ids" if place == "gallium" else "device_ids": [row.pk]},
+        user=keeper,
+        now=NOW,
+        because="new fans",
+    )
+    by_keeper = "Drained by keeper on 2026-01-02 12:00: new fans."
+    assert command("drain", place) == f"{place}: takes no jobs already. {by_keeper}\n"
+    assert (
+        command("drain", place, "--because", "new fans.") == f"{place}: takes no jobs already. {by_keeper}\n"
+    )
+    assert draining_message(row) == "Drained by keeper: new fans."
+    told = command("drain", place, "--because", "no fans")
+    assert told == f"{place}: takes no jobs already, and has another reason now. Before: {by_keeper}\n"
+    assert draining_message(row) == "Drained by the operator: no fans."
+
+
+def test_over_http_it_is_told_who_drained_it_before(node: Node, keeper: Any) -> None:
+    client = api_client.client_of(keeper)
+    for address in (f"nodes/{node.pk}", f"devices/{node.devices.get(index=0).pk}"):
+        drain = f"{API}/{address}/drain/"
+        assert client.post(drain, {"because": "new fans"}, format="json").data["drained_before"] is None
+        told = client.post(drain, {"because": "no fans"}, format="json").data
+        assert undated(told["drained_before"]) == "Drained by keeper: new fans."
+        assert undated(told.get("drain_message", told.get("state_message"))) == "Drained by keeper: no fans."
+
+
+def test_the_admin_says_who_drained_it_before_and_offers_another_reason(node: Node, keeper: Any) -> None:
+    draining.drain_nodes(node_ids=[node.pk], user=None, now=NOW, because="new fans")
+    by_the_operator = "Drained by the operator on 2026-01-02 12:00: new fans."
+    page = admin_client.client_of(keeper).get(url("scheduler_node_change", node.pk))
+    assert "Say another reason" in page.content.decode()
+    assert f"No new jobs were taken already. {by_the_operator}" in post(keeper, "drain", node)
+    assert "Drained already, and has another reason now." in post(keeper, "drain", node, because="no fans")
+    assert draining_message(node) == "Drained by keeper: no fans."
+
+
+def test_what_labmgr_found_keeps_its_words(node: Node, keeper: Any) -> None:
+    device = node.devices.get(index=0)
+    for state in (Device.State.DRAINED, Device.State.QUARANTINED):
+        Device.objects.filter(pk=device.pk).update(state=state, state_message="It is lost.")
+        told = command("drain", "gallium:0", "--because", "no fans")
+        assert told == "gallium:0: takes no jobs already. It is lost.\n"
+        page = url("scheduler_device_change", device.pk)
+        assert "Say another reason" not in admin_client.client_of(keeper).get(page).content.decode()
+        device.refresh_from_db()
+        assert (device.state, device.state_message) == (state, "It is lost.")
+
+
+def test_undraining_what_was_not_drained_says_so(node: Node, keeper: Any) -> None:
     assert "1 drained." in post(keeper, "drain", node)
-    assert "Nothing was drained" in post(keeper, "drain", node)
     assert "1 undrained." in post(keeper, "undrain", node)
     assert "Nothing was drained there." in post(keeper, "undrain", node)
 
@@ -212,4 +279,4 @@ def post(user: Any, what: str, node: Node, **form: str) -> str:
 
 def draining_message(row: Any) -> str:
     row.refresh_from_db()
-    return str(row.drain_message if isinstance(row, Node) else row.state_message)
+    return undated(row.drain_message if isinstance(row, Node) else row.state_message)

@@ -3,12 +3,11 @@
 import json
 import os
 import shutil
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from experiments import prior
 from experiments.conditions import Metric
@@ -17,6 +16,7 @@ from experiments.prior import Harvested
 from experiments.states import RunState
 from tests import logs
 from tests.factories import NOW, make_run
+from tests.integration.commands import command
 from tests.lab import REPOSITORY
 
 pytestmark = pytest.mark.django_db
@@ -290,9 +290,7 @@ def test_the_labs_own_runs_are_left_out(tmp_path: Path) -> None:
 
 
 def shell(*paths: Path, **options: Any) -> str:
-    out = StringIO()
-    call_command("harvest", *map(str, paths), stdout=out, **options)
-    return out.getvalue()
+    return command("harvest", *map(str, paths), **options)
 
 
 def test_the_command_says_what_it_found_and_what_is_lacking(tmp_path: Path) -> None:

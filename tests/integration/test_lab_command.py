@@ -148,6 +148,28 @@ def test_a_service_that_was_killed_is_started_again_and_told(
     assert "was ended by SIGKILL" in web.last_end
 
 
+def test_a_service_that_is_not_up_is_named_and_makes_the_exit_code_1(
+    configuration: Configuration,
+    supervisor: subprocess.Popen[bytes],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stack, "_experiments", lambda _: [])
+    assert stack.status(configuration, as_json=False) == 0
+    assert capsys.readouterr().out.startswith("labmgr is up; ")
+    supervisor.send_signal(signal.SIGSTOP)  # or it would start the service again before anybody looks
+    try:
+        os.kill(pid_of(configuration, "web"), signal.SIGKILL)
+        assert processes.wait_until(lambda: "stopped" in states(configuration), 10)
+        assert stack.status(configuration, as_json=False) == 1
+        assert capsys.readouterr().out.startswith("labmgr is up but for web; ")
+        assert stack.status(configuration, as_json=True) == 1
+        assert json.loads(capsys.readouterr().out)["not_ready"] == ["web"]
+    finally:
+        supervisor.send_signal(signal.SIGCONT)
+    assert processes.wait_until(lambda: stack.status(configuration, as_json=False) == 0, 10)
+
+
 def test_the_addresses_are_those_of_the_lab_that_is_up(
     configuration: Configuration,
     supervisor: subprocess.Popen[bytes],

@@ -2,11 +2,10 @@
 
 import json
 import threading
-from io import StringIO
 
 import pytest
 from django.core.exceptions import PermissionDenied
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
@@ -20,6 +19,7 @@ from scheduler.outlook import LabSchedule
 from scheduler.queries import waiting_reasons
 from scheduler.ticker import resume
 from tests.factories import make_cell, make_device, make_experiment, make_job, make_node, make_run, make_user
+from tests.integration.commands import command
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,12 +41,6 @@ def devices(count: int) -> None:
 
 def tick() -> int:
     return dispatch.tick(now=timezone.now(), send=lambda job: None)
-
-
-def command(*words: str) -> str:
-    out = StringIO()
-    call_command(*words, stdout=out)
-    return out.getvalue()
 
 
 def test_nothing_of_a_paused_experiment_is_started_and_the_others_go_on() -> None:
@@ -87,7 +81,7 @@ def test_an_experiment_that_goes_on_is_looked_at_at_once() -> None:
     steering.pause(experiment=experiment, user=None, now=timezone.now())
     resume()
     before = TickRequest.objects.get().requested
-    assert steering.unpause(experiment=experiment, user=None)
+    assert steering.unpause(experiment=experiment, user=None, now=timezone.now())
     assert TickRequest.objects.get().requested == before + 1
     assert tick() == 1
 
@@ -98,8 +92,8 @@ def test_a_second_pause_keeps_who_was_first() -> None:
     assert not steering.pause(experiment=experiment, user=None, now=timezone.now())
     experiment.refresh_from_db()
     assert experiment.paused_by == "ana"
-    assert steering.unpause(experiment=experiment, user=None)
-    assert not steering.unpause(experiment=experiment, user=None)
+    assert steering.unpause(experiment=experiment, user=None, now=timezone.now())
+    assert not steering.unpause(experiment=experiment, user=None, now=timezone.now())
 
 
 def test_a_tick_that_decided_before_a_pause_places_nothing_after_it() -> None:

@@ -87,7 +87,7 @@ def test_stopping_asks_every_open_job_once_and_places_nothing() -> None:
     assert stopping.stop_jobs(now=timezone.now()) == 1
     job.refresh_from_db()
     assert job.cancel_requested_at == NOW
-    assert TickRequest.objects.get().is_paused
+    assert TickRequest.objects.get().is_stopping
 
 
 def test_an_undrained_device_is_used_at_once() -> None:
@@ -103,7 +103,7 @@ def test_an_undrained_device_is_used_at_once() -> None:
 
 def test_draining_leaves_a_quarantine_as_it_is_and_asks_for_nothing() -> None:
     device = make_device(state=Device.State.QUARANTINED)
-    assert draining.drain(device_ids=[device.pk], user=None) == 0
+    assert draining.drain(device_ids=[device.pk], user=None, now=NOW).new == 0
     assert draining.undrain(device_ids=[make_device().pk], user=None) == 0
     assert requested() == 0
 

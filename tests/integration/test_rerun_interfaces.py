@@ -1,11 +1,10 @@
 """The terminal, the API and the admin, where people have runs run again: the same roles, the same refusals."""
 
-import io
 import json
 
 import pytest
 from django.contrib.auth.models import Permission
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from experiments.models import Experiment, Run
 from experiments.specs import CommandSpec, spec_to_json
@@ -15,6 +14,7 @@ from tests.factories import make_cell, make_experiment, make_run, make_user
 from tests.integration import admin_client, api_client
 from tests.integration.admin_client import url
 from tests.integration.api_client import API
+from tests.integration.commands import command
 
 pytestmark = pytest.mark.django_db
 
@@ -36,10 +36,8 @@ def attempts() -> list[int]:
     return sorted(Run.objects.values_list("attempt", flat=True))
 
 
-def command(*arguments: str) -> str:
-    out = io.StringIO()
-    call_command("rerun", *arguments, stdout=out)
-    return out.getvalue()
+def rerun(*words: str) -> str:
+    return command("rerun", *words)
 
 
 def test_the_command_tells_what_and_why_before_it_does_it(mine: Experiment) -> None:
@@ -47,28 +45,28 @@ def test_the_command_tells_what_and_why_before_it_does_it(mine: Experiment) -> N
         "first (attempt 2): EXIT_CODE: It ended with exit code 1.\n"
         "second (attempt 2): what it builds on did not succeed\n"
     )
-    assert command("mine", "--failed", "--dry-run") == f"{told}2 runs would be queued again.\n"
+    assert rerun("mine", "--failed", "--dry-run") == f"{told}2 runs would be queued again.\n"
     assert attempts() == [1, 1]
-    assert command("mine", "--failed") == f"{told}2 runs queued again.\n"
+    assert rerun("mine", "--failed") == f"{told}2 runs queued again.\n"
     assert attempts() == [2, 2]
-    assert command("mine", "--failed") == "There is nothing to run again.\n"
+    assert rerun("mine", "--failed") == "There is nothing to run again.\n"
 
 
 def test_the_command_as_json(mine: Experiment) -> None:
-    shown = json.loads(command("mine", "--failed", "--dry-run", "--json"))
+    shown = json.loads(rerun("mine", "--failed", "--dry-run", "--json"))
     assert shown["dry_run"] is True
     assert [run["name"] for run in shown["runs"]] == ["first", "second"]
 
 
 def test_the_command_wants_to_know_which(mine: Experiment) -> None:
     with pytest.raises(CommandError, match="one of the arguments --failed --missing --changed is required"):
-        command("mine")
+        rerun("mine")
 
 
 def test_the_command_refuses_a_draft() -> None:
     make_run(cell=make_cell(experiment=make_experiment(name="draft")), state=RunState.FAILED)
     with pytest.raises(CommandError, match="is a draft.*approve it first"):
-        command("draft", "--failed")
+        rerun("draft", "--failed")
 
 
 def test_the_api_tells_before_it_does_it(people: People, mine: Experiment) -> None:
@@ -112,7 +110,7 @@ def test_over_the_api_only_the_owner_and_who_controls_any_run(people: People, mi
 
 def test_the_api_lists_last_attempts_and_finds_earlier_ones(people: People, mine: Experiment) -> None:
     earlier = Run.objects.get(name="first")
-    command("mine", "--failed")
+    rerun("mine", "--failed")
     client = api_client.client_of(people.colleague)
     listed = client.get(f"{API}/runs/").data["results"]
     assert [(run["name"], run["attempt"]) for run in listed] == [("second", 2), ("first", 2)]
@@ -207,7 +205,7 @@ def test_a_runs_page_leads_to_its_other_attempts_and_the_list_has_the_last(
     people: People, mine: Experiment
 ) -> None:
     earlier = Run.objects.get(name="first")
-    command("mine", "--failed")
+    rerun("mine", "--failed")
     last = Run.objects.get(name="first")
     client = admin_client.client_of(people.colleague)
     for run, other in ((earlier, last), (last, earlier)):

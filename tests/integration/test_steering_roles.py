@@ -1,11 +1,8 @@
 """Who may steer what, in the admin and over HTTP: one's own, or anybody's and the whole queue with a permission."""
 
-from collections.abc import Iterator
-
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.messages import get_messages
-from django.core.cache import cache
 from django.http import HttpResponse
 
 from experiments.models import Experiment
@@ -15,16 +12,12 @@ from tests.conftest import People
 from tests.factories import make_cell, make_experiment, make_run, make_user
 from tests.integration import admin_client, api_client
 from tests.integration.admin_client import url
-from tests.integration.api_client import API
+from tests.integration.api_client import API, simulated
+from tests.integration.commands import command
+
+pytestmark = pytest.mark.usefixtures("no_throttle_of_earlier_tests")
 
 SEEING = ["experiments.view_experiment", "experiments.view_run"]
-
-
-@pytest.fixture(autouse=True)
-def _no_throttle_of_an_earlier_test() -> Iterator[None]:
-    cache.clear()
-    yield
-    cache.clear()
 
 
 @pytest.fixture
@@ -142,6 +135,27 @@ def test_lists_mark_what_is_paused(people: People, mine: Experiment) -> None:
     assert "mine is paused by owner" in colleague.get(url("experiments_run_changelist")).content.decode()
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["experiments/mine/pause", "experiments/mine/unpause", "experiments/mine/cancel", "queue/pause"],
+)
+def test_a_body_where_there_is_nothing_to_say_is_refused_by_its_keys(
+    lead: User, mine: Experiment, address: str
+) -> None:
+    client = api_client.client_of(lead)
+    answer = client.post(f"{API}/{address}/", {"until": "12:00", "because": "lunch"}, format="json")
+    assert answer.status_code == 400
+    told = {error["path"]: error["message"] for error in answer.data["errors"]}
+    assert told == {"until": "Unknown key 'until'.", "because": "Unknown key 'because'."}
+    assert client.post(f"{API}/{address}/", ["now"], format="json").status_code == 400
+    assert (pause_of(mine), pausing.queue_pause(), mine.cells.get().runs.get().state) == (
+        "",
+        "",
+        RunState.QUEUED,
+    )
+    assert client.post(f"{API}/{address}/", {}, format="json").status_code in (200, 202)
+
+
 def window_of(experiment: Experiment) -> int:
     experiment.refresh_from_db()
     return experiment.max_parallel
@@ -177,3 +191,37 @@ def test_a_bad_window_is_refused_with_what_to_give(people: People, mine: Experim
     refusal = str(next(iter(told)))
     assert "whole number of 1 or more" in refusal and len(refusal) < 200
     assert window_of(mine) == 2
+
+
+def test_the_log_tells_who_steered_and_how(people: People, lead: User, mine: Experiment) -> None:
+    api(people.owner, "experiments/mine/pause"), api(lead, "experiments/mine/pause")
+    admin(lead, mine, "unpause"), admin(lead, mine, "unpause")
+    admin(people.owner, mine, "window", max_parallel="7")
+    api(lead, "experiments/mine/window", max_parallel="auto")
+    command("window", "mine", "3"), command("pause", "mine")
+    told = [
+        ("Paused.", "owner"),
+        ("Unpaused.", "lead"),
+        ("Jobs at a time: 7; before: 2.", "owner"),
+        ("Jobs at a time: automatic; before: 7.", "lead"),
+        ("Jobs at a time: 3; before: automatic 7.", "the operator"),
+        ("Paused.", "the operator"),
+    ]
+    assert list(mine.log.values_list("text", "by")) == told
+    log = api_client.client_of(people.colleague).get(f"{API}/experiments/mine/log/").data["results"]
+    assert [(entry["text"], entry["by"]) for entry in log] == told
+    shown = page(people.colleague, mine)
+    assert all(text in shown for text, _ in told) and "the operator" in shown
+
+
+def test_what_a_plan_says_of_an_automatic_window_is_said_while_there_is_one(people: People) -> None:
+    client, note = api_client.client_of(people.owner), "max_parallel is auto: "
+    client.post(f"{API}/experiments/", simulated(max_parallel="auto"), format="json")
+    client.post(f"{API}/experiments/sleep/approve/")
+    experiment = Experiment.objects.get()
+    for window, is_said in (("auto", True), (3, False), ("auto", True)):
+        assert api(people.owner, "experiments/sleep/window", max_parallel=window) == 200
+        told = client.get(f"{API}/experiments/sleep/").data
+        assert any(one.startswith(note) for one in told["notes"]) is is_said
+        assert any(one.startswith(note) for one in told["plan"]["warnings"]) is is_said
+        assert (note in page(people.owner, experiment)) is is_said

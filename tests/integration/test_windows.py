@@ -1,9 +1,7 @@
 """max_parallel as a window that people set while its experiment runs."""
 
-from io import StringIO
-
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.utils import timezone
 
 from experiments.models import Experiment
@@ -13,6 +11,7 @@ from scheduler import dispatch, ending
 from scheduler.models import Device, Job, TickRequest
 from scheduler.ticker import resume
 from tests.factories import make_cell, make_device, make_experiment, make_node, make_run
+from tests.integration.commands import command
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,9 +39,7 @@ def end_a_job() -> None:
 
 
 def window(*words: str) -> str:
-    out = StringIO()
-    call_command("window", *words, stdout=out)
-    return out.getvalue()
+    return command("window", *words)
 
 
 def test_a_larger_window_lets_more_start_at_once() -> None:

@@ -76,6 +76,11 @@ def test_no_spreadsheet_takes_a_name_for_a_formula(name: str) -> None:
     assert rows[1][0] == f"'{name}"
 
 
+def test_a_negative_number_stays_a_number_in_csv() -> None:
+    rows = list(csv.reader(io.StringIO(render(summary(row(metrics={"exact_match": -0.5})), "csv"))))
+    assert rows[1][2] == "-0.500"
+
+
 def test_an_unknown_format_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="use one of table, md, csv, json"):
         render(summary(), "xml")

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -6,11 +7,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from experiments import control, documents, planning
-from experiments.control import Unanswered
+from experiments.control import Approved, Unanswered
 from experiments.documents import InvalidDocument, Problem
-from experiments.lifecycle import NotADraft
 from experiments.models import Experiment
-from experiments.planning import NameTaken, Outdated
+from experiments.planning import NameTaken, Plan
 from experiments.planning.text import plan_as_text
 from experiments.shell import problems_as_text
 from scheduler.slurm import export
@@ -33,35 +33,29 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        now = timezone.now()
+        now, approved = timezone.now(), None
         try:
             plan = planning.plan(data=documents.load(_text(options["file"])), user=None, now=now)
-            experiment = planning.store(plan=plan, user=None, now=now)
+            if options["approve"]:
+                approved = control.approve_at_once(plan=plan, user=None, now=now)
+            experiment = approved.experiment if approved else planning.store(plan=plan, user=None, now=now)
+        except Unanswered as left:
+            self._show(plan, options["json"])
+            raise CommandError(str(left)) from left
         except InvalidDocument as invalid:
             raise self._refused(invalid, options["json"]) from invalid
         except NameTaken as taken:
             problem = Problem("name", str(taken), "")
             raise self._refused(InvalidDocument([problem]), options["json"]) from taken
-        shown = plan.to_json()
-        self.stdout.write(json.dumps(shown, indent=2) if options["json"] else plan_as_text(shown))
+        self._show(plan, options["json"])
+        for sentence in _decided(experiment, approved):
+            self._say(sentence, options["json"])
         if options["sbatch"]:
             self._say(_exported(experiment, options["sbatch"]), options["json"])
-        if options["approve"]:
-            self._approve(experiment, options["json"])
-        else:
-            self._say(f"A draft. To queue it: approve {experiment.name}", options["json"])
 
-    def _approve(self, experiment: Experiment, as_json: bool) -> None:
-        suggested = {q["key"]: q["suggestion"] for q in experiment.questions if q["suggestion"] is not None}
-        try:
-            count = control.approve(experiment=experiment, user=None, now=timezone.now(), answers=suggested)
-        except (NotADraft, Outdated, Unanswered) as error:
-            raise CommandError(str(error)) from error
-        except InvalidDocument as invalid:
-            raise CommandError(problems_as_text(invalid)) from invalid
-        for key, value in suggested.items():
-            self._say(f"{key} was not said; approved with {key}={json.dumps(value)}.", as_json)
-        self._say(f"Approved; {count} runs are queued.", as_json)
+    def _show(self, plan: Plan, as_json: bool) -> None:
+        shown = plan.to_json()
+        self.stdout.write(json.dumps(shown, indent=2) if as_json else plan_as_text(shown))
 
     def _refused(self, invalid: InvalidDocument, as_json: bool) -> CommandError:
         if as_json:
@@ -70,6 +64,15 @@ class Command(BaseCommand):
 
     def _say(self, text: str, as_json: bool) -> None:
         (self.stderr if as_json else self.stdout).write(text)
+
+
+def _decided(experiment: Experiment, approved: Approved | None) -> Iterator[str]:
+    if approved is None:
+        yield f"A draft. To queue it: approve {experiment.name}"
+        return
+    for key, value in approved.answers.items():
+        yield f"{key} was not said; approved with {key}={json.dumps(value)}."
+    yield f"Approved; {approved.queued} runs are queued."
 
 
 def _text(file: Path) -> str:

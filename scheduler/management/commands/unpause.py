@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
 
 from experiments import steering
 from experiments.access import NotApproved
@@ -21,7 +22,7 @@ class Command(BaseCommand):
             experiment = experiment_named(options["name"])
             what = experiment.name
             try:
-                goes_on = steering.unpause(experiment=experiment, user=None)
+                goes_on = steering.unpause(experiment=experiment, user=None, now=timezone.now())
             except NotApproved as error:
                 raise CommandError(str(error)) from error
         self.stdout.write(f"{what}: {'goes on' if goes_on else 'was not paused'}.")
