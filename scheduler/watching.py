@@ -27,6 +27,12 @@ from scheduler.programs.base import Command, PlacedJob, Surroundings, Verdict, f
 log = logging.getLogger(__name__)
 
 LOG_TAIL_LINES = 40
+_OF_LAUNCH = (
+    "run__spec",
+    "run__fencing_token",
+    "run__cancel_requested_at",
+    "run__cell__base_model__config",
+)
 _AWAY = (OperationalError, InterfaceError)  # of the database: nothing was refused, and all is tried again
 
 
@@ -152,10 +158,8 @@ def _in_charge_of(job_ids: Collection[int], known: Mapping[int, Charge]) -> list
 def _carried_still(there: Sequence[Charge]) -> dict[int, Run]:
     """The runs that have not ended, as they are now, with what their measurements are kept under."""
     launches = Launch.objects.filter(job__in=[each.job.pk for each in there], is_open=True)
-    with_models = launches.select_related("run__cell__base_model").defer(
-        "run__log_tail", "run__cell__planned"
-    )
-    return {launch.run_id: launch.run for launch in with_models.order_by()}
+    with_models = launches.select_related("run__cell__base_model").only(*_OF_LAUNCH).order_by()
+    return {launch.run_id: launch.run for launch in with_models}
 
 
 def _start(launched: Sequence[Charge], now: datetime) -> None:
