@@ -35,7 +35,8 @@ class _Stat(NamedTuple):
 def _read(path: str) -> bytes:
     """A file of /proc; empty when its process is gone or hidden."""
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb", buffering=0) as file:
+            return file.read()
     except OSError:
         return b""
 

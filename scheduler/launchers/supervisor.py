@@ -20,25 +20,37 @@ from scheduler.launchers.job_tree import SAMPLE_SECONDS, JobTree, boot_clock
 
 LOG = "supervisor.log"  # only there when a supervisor failed
 STARTED = "started"
+PATH_BYTES = 4096  # PATH_MAX, and written whole to a pipe
 
 LEFTOVER_GRACE_SECONDS = 2.0
 FENCED = "Its node could not renew its session, and stopped it before another node may take its runs."
 
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
 _PR_SET_CHILD_SUBREAPER = 36
 _CANCELLING = {signal.SIGTERM, signal.SIGINT}
 _AWAITED = {signal.SIGCHLD, *_CANCELLING}
+_BLOCKED = {*_AWAITED, signal.SIGHUP}
 _UNTOUCHABLE = {signal.SIGKILL, signal.SIGSTOP}
 
 
-def main(control_dir: Path, confirm: int) -> None:
-    """The life of a freshly forked supervisor. What went wrong with it is in its log; it never returns."""
-    code = 1
+def main(orders: int, confirm: int) -> None:
+    """The life of a freshly forked supervisor: it waits for the control directory of its job on `orders`, and ends if
+    that closes without one. What went wrong with it is in its log; it never returns.
+    """
+    code, control_dir = 1, None
     try:
-        supervise(control_dir, confirm=confirm)
+        _leave_the_resident()
+        with contextlib.suppress(OSError):  # it is told where it is done in earnest
+            rehearse()
+        if name := os.read(orders, PATH_BYTES):
+            os.close(orders)
+            control_dir = Path(os.fsdecode(name))
+            supervise(control_dir, confirm=confirm)
         code = 0
     except BaseException:
-        os.dup2(os.open(control_dir / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
-        sys.excepthook(*sys.exc_info())  # unlike `traceback`, costs no memory in a thousand supervisors
+        if control_dir:
+            os.dup2(os.open(control_dir / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
+            sys.excepthook(*sys.exc_info())  # unlike `traceback`, costs no memory in a thousand supervisors
     finally:
         os._exit(code)
 
@@ -54,20 +66,37 @@ def supervise(control_dir: Path, *, confirm: int) -> None:
     if lock is None or request is None or records.read_supervisor(control_dir):
         _answer(confirm, f"{control_dir} has a supervisor, had one, or holds no {records.LAUNCH}")
         return
-    record = records.SupervisorRecord(
-        supervisor=process_tree.find(os.getpid()), boot_id=process_tree.boot_id(), started_at=time.time()
-    )
+    record = _record_of_itself()
     records.write_supervisor(control_dir, record)
     _answer(confirm, STARTED)
     records.write_exit(control_dir, _run(request, record))
 
 
-def _become_supervisor() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, {*_AWAITED, signal.SIGHUP})  # first: no cancel gets lost
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored in the resident, where it would reap for us
+def rehearse() -> None:
+    """Do what every supervisor does and what changes nothing, so that it is fast when a job waits for it: the first
+    time, memory is copied that is shared with the resident launcher.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    records.rehearse(_record_of_itself())
+    process_tree.marks(job_id=0, control_dir=Path(os.devnull))
+    Fence(None).is_over()
+    signal.valid_signals()
+
+
+def _record_of_itself() -> records.SupervisorRecord:
+    return records.SupervisorRecord(
+        supervisor=process_tree.find(os.getpid()), boot_id=process_tree.boot_id(), started_at=time.time()
+    )
+
+
+def _leave_the_resident() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored there, where it would reap for us
     os.setsid()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+
+
+def _become_supervisor() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)  # first: no cancel gets lost
+    if _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed; Linux 3.4 or newer has it")
 
 

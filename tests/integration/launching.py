@@ -1,5 +1,6 @@
 """What the tests of the local launcher share. A job that a test leaves behind is ended after it."""
 
+import contextlib
 import os
 import select
 import sys
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.launchers import process_tree, records
+from scheduler.launchers import process_tree, records, spares
 from scheduler.launchers.base import Adoption, ExitRecord, LaunchRequest
 from scheduler.launchers.local import LocalLauncher
 from scheduler.launchers.process_tree import Process
+from tests.lab import until
 
 PROGRAMS = Path(__file__).parent / "job_programs"
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,6 +101,29 @@ def supervisor_of(request: LaunchRequest) -> Process:
     record = records.read_supervisor(request.control_dir)
     assert record and record.supervisor
     return record.supervisor
+
+
+def open_files(request: LaunchRequest) -> list[str]:
+    """Of its supervisor, which opens and closes others all the time."""
+    found = []
+    for descriptor in Path(f"/proc/{supervisor_of(request).pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(str(descriptor.readlink()))
+    return found
+
+
+def spares_of(launcher: LocalLauncher) -> list[Process]:
+    """The supervisors that wait for jobs, once all do; for a launcher without running jobs."""
+    resident = launcher.resident_pid
+    assert resident
+    until(lambda: len(process_tree.descendants(resident)) == spares.COUNT, seconds=LONG_SECONDS)
+    return process_tree.descendants(resident)
+
+
+def children_of(launcher: LocalLauncher) -> list[int]:
+    """Of its resident, zombies too."""
+    resident = launcher.resident_pid
+    return [int(pid) for pid in Path(f"/proc/{resident}/task/{resident}/children").read_text().split()]
 
 
 def await_death(process: Process) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.launchers import process_tree, records, resident_handle
+from scheduler.launchers import process_tree, records, resident_handle, spares
 from scheduler.launchers.base import Adoption, Ending, LaunchRequest
 from scheduler.launchers.local import LocalLauncher
 from scheduler.launchers.process_tree import Process
@@ -19,6 +19,7 @@ from tests.integration.launching import (  # noqa: F401 - fixtures are used by a
     ROOT,
     MakeRequest,
     await_death,
+    children_of,
     ending,
     endings,
     fifo_fixture,
@@ -27,6 +28,7 @@ from tests.integration.launching import (  # noqa: F401 - fixtures are used by a
     make_fixture,
     program,
     run,
+    spares_of,
     supervisor_of,
 )
 from tests.lab import until
@@ -309,16 +311,9 @@ def test_a_hundred_launches_leave_no_zombies(
         launcher.submit(make("true", job_id=number))
     assert {record.exit_code for record in endings(launcher, count=100)} == {0}
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
-    assert _children_of(launcher.resident_pid) == []
+    assert len(spares_of(launcher)) == spares.COUNT
+    assert len(children_of(launcher)) == spares.COUNT
     with capsys.disabled():
         sys.stdout.write(
             f"\n  a launch: {cpu * 10:.2f} ms CPU of the agent, {wall * 10:.1f} ms until all had ended\n"
         )
-
-
-def _children_of(pid: int | None) -> list[str]:
-    deadline = time.monotonic() + LONG_SECONDS
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    while (found := children.read_text().split()) and time.monotonic() < deadline:
-        time.sleep(0.01)  # the last one may still be on its way out; zombies would stay
-    return found

@@ -1,4 +1,3 @@
-import contextlib
 import json
 import signal
 import subprocess
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.launchers import process_tree, records
-from scheduler.launchers.base import Ending, LaunchError, LaunchRequest
+from scheduler.launchers.base import Ending, LaunchError
 from scheduler.launchers.local import LocalLauncher
 from tests.integration.launching import (  # noqa: F401 - fixtures are used by another name
     LONG_SECONDS,
@@ -20,9 +19,9 @@ from tests.integration.launching import (  # noqa: F401 - fixtures are used by a
     is_alive,
     launcher_fixture,
     make_fixture,
+    open_files,
     program,
     run,
-    supervisor_of,
 )
 
 # What a job gets and what is told of it
@@ -200,12 +199,3 @@ def test_a_supervisor_keeps_none_of_the_descriptors_of_those_that_start_beside_i
     for request in requests:
         launcher.cancel(job_id=request.job_id)
     assert {record.ending for record in endings(launcher, count=5)} == {Ending.CANCELLED}
-
-
-def open_files(request: LaunchRequest) -> list[str]:
-    """Of its supervisor, which opens and closes others all the time."""
-    found = []
-    for descriptor in Path(f"/proc/{supervisor_of(request).pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            found.append(str(descriptor.readlink()))
-    return found
