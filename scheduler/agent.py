@@ -77,8 +77,6 @@ class Agent(threading.Thread):
         self._unsaved += self._launcher.wait(timeout_seconds=0 if self._to_launch else timeout_seconds)
         freed = self._end()
         if freed:
-            self._unsaved += self._launcher.wait(timeout_seconds=0)  # jobs that started together end together
-            self._end()
             self._refill()
             self._launch()
         if not freed or self._is_to_inspect():
