@@ -16,7 +16,7 @@ from experiments.states import JobState, RunKind, RunState
 from scheduler import agent as agents
 from scheduler import dispatch, inventory, watching
 from scheduler.agent import Agent
-from scheduler.launchers.base import Ending, ExitRecord
+from scheduler.launchers.base import Ending
 from scheduler.launchers.simulated import SimulatedLauncher
 from scheduler.models import Device, Job, Lease
 from scheduler.placed import Charge, charges
@@ -37,17 +37,6 @@ def folders(tmp_path: Path, settings: Any) -> None:
     settings.CACHE_ROOT = tmp_path / "cache"
 
 
-class AllAtOnce(SimulatedLauncher):
-    """Tells of one job that ended, and of the others when it is asked again."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ends: list[list[ExitRecord]] = []
-
-    def wait(self, *, timeout_seconds: float) -> list[ExitRecord]:
-        return self.ends.pop(0) if self.ends else []
-
-
 def running_commands(count: int) -> list[Charge]:
     node = make_node(cpu_threads=100)
     command = spec_to_json(CommandSpec(argv=("true",)))
@@ -62,9 +51,9 @@ def running_commands(count: int) -> list[Charge]:
     return charges(list(Job.objects.filter(pk__in=[job.pk for job in jobs]).with_their_place()))
 
 
-def simulated_agent(devices: int, launcher: SimulatedLauncher | None = None) -> Agent:
+def simulated_agent(devices: int) -> Agent:
     reading = inventory.read_simulated(name="sim", text=f"{devices}x1GiB")
-    made = Agent(reading=reading, launcher=launcher or SimulatedLauncher(), send=lambda charge: None)
+    made = Agent(reading=reading, launcher=SimulatedLauncher(), send=lambda charge: None)
     made.step(timeout_seconds=0)
     return made
 
@@ -156,24 +145,6 @@ def test_a_run_that_was_taken_meanwhile_is_not_ended_by_what_was_known_of_it() -
     )
     assert Job.objects.get().state == JobState.ENDED
     assert Run.objects.get().state == RunState.RUNNING
-
-
-def test_what_ends_while_the_first_is_written_down_is_refilled_with_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    launcher = AllAtOnce()
-    agent = simulated_agent(3, launcher)
-    queue_simulated(6, LONG)
-    dispatch.tick(now=timezone.now(), send=lambda charge: None)
-    agent.step(timeout_seconds=0)
-    first, *others = Job.objects.filter(state=JobState.RUNNING).order_by("pk")
-    launcher.ends = [[record(job_id=first.pk)], [record(job_id=job.pk) for job in others]]
-    ticks: list[int] = []
-    tick = dispatch.tick
-    monkeypatch.setattr(dispatch, "tick", lambda **given: ticks.append(tick(**given)))
-    agent.step(timeout_seconds=0)
-    assert ticks == [3]
-    assert Run.objects.filter(state=RunState.SUCCEEDED).count() == 3
 
 
 @pytest.mark.parametrize(("passed", "mirrored"), [(timedelta(0), 0), (agents.MIRRORED_AFTER, 1)])
