@@ -79,10 +79,11 @@ class Agent(threading.Thread):
         if freed:
             self._refill()
             self._launch()
-        if not freed or self._is_to_inspect():
+        is_time = time.monotonic() >= self._inspect_at
+        if is_time or not freed:
             self._take(watching.claim(node=self._node, now=timezone.now()))
             self._launch()
-        if self._is_to_inspect():
+        if is_time:
             self._inspect()
             self._mirror()
         self._keep_session(timezone.now())
@@ -117,7 +118,6 @@ class Agent(threading.Thread):
 
     def _open(self) -> None:
         """A new session of the node."""
-        measuring.warm_up()
         self._node = inventory.record(self._reading)
         self._session.open()
         self._opened, self._adopted = True, False
@@ -127,10 +127,12 @@ class Agent(threading.Thread):
         self._unsaved.clear()
         self._to_launch.clear()
         self._watched.clear()
+        self._unmirrored.clear()
         for charge in watching.open_jobs(self._node):
             self._adopt(charge)
         request_tick()
         self._adopted = True
+        measuring.warm_up()
 
     def _looks_anew(self) -> None:
         """In a moment, at all that is there: what was committed and not answered is found as after a restart."""
@@ -150,11 +152,12 @@ class Agent(threading.Thread):
         if adoption is Adoption.ABSENT:
             self._to_launch.append(charge)
             return
-        Job.objects.filter(pk=job.pk, state=JobState.CLAIMED).update(
-            state=JobState.RUNNING, started_at=job.started_at or timezone.now()
-        )
         if job.state == JobState.ENDING:
             self._launcher.cancel(job_id=job.pk)
+        if job.state == JobState.CLAIMED:
+            job.state, job.started_at = JobState.RUNNING, timezone.now()
+            claimed = Job.objects.filter(pk=job.pk, state=JobState.CLAIMED)
+            claimed.update(state=job.state, started_at=job.started_at)
         if job.pk not in self._attached:
             self._send(charge)
 
@@ -209,14 +212,11 @@ class Agent(threading.Thread):
     def _mirror(self) -> None:
         """For those who watch the broker; what ends at once is not worth the messages, which would delay what is next."""
         long_ago = timezone.now() - MIRRORED_AFTER
-        due = [charge for charge in self._unmirrored if charge.job.placed_at <= long_ago]
-        self._unmirrored = [charge for charge in self._unmirrored if charge.job.placed_at > long_ago]
-        for charge in due:
-            if self.watches(charge.job.pk):
+        here = [charge for charge in self._unmirrored if self.watches(charge.job.pk)]
+        self._unmirrored = [charge for charge in here if charge.job.placed_at > long_ago]
+        for charge in here:
+            if charge.job.placed_at <= long_ago:
                 self._send(charge)
-
-    def _is_to_inspect(self) -> bool:
-        return time.monotonic() >= self._inspect_at
 
     def _inspect(self) -> None:
         self._inspect_at = time.monotonic() + INSPECT_EVERY_SECONDS

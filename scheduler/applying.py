@@ -7,8 +7,9 @@ placement loses none of the others. Should the database refuse a batch all the s
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 
 from django.db import IntegrityError, transaction
 from django.db.models import F, OuterRef, Subquery
@@ -19,7 +20,7 @@ from experiments.states import JobState, RunKind
 from scheduler.allocation import Placement
 from scheduler.ledger import Ledger
 from scheduler.models import Device, Job, Launch, Lease, Node
-from scheduler.placed import Charge, paths_of
+from scheduler.placed import Charge, earlier_directories, paths_of
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def _apply(batch: Sequence[Placement], now: datetime, claiming_node_id: int | No
     jobs = _create_jobs(fresh, ledger, now, claiming_node_id)
     _carry(fresh, jobs, ledger)
     _start(fresh, jobs, now)
-    return [_charge(placement, job, ledger) for placement, job in zip(fresh, jobs, strict=True)]
+    return _charges(fresh, jobs, ledger)
 
 
 def _take_windows(fresh: Sequence[Placement]) -> None:
@@ -196,7 +197,14 @@ def _start(fresh: Sequence[Placement], jobs: Sequence[Job], now: datetime) -> No
         raise Stale("a run of it is not queued any more")
 
 
-def _charge(placement: Placement, job: Job, ledger: Ledger) -> Charge:
+def _charges(fresh: Sequence[Placement], jobs: Sequence[Job], ledger: Ledger) -> list[Charge]:
+    earlier = earlier_directories(ledger.runs[run_id] for p in fresh for run_id in p.item.run_ids)
+    return [_charge(each, job, ledger, earlier) for each, job in zip(fresh, jobs, strict=True)]
+
+
+def _charge(
+    placement: Placement, job: Job, ledger: Ledger, earlier: Mapping[int, tuple[Path, ...]]
+) -> Charge:
     devices = sorted((ledger.devices[pk] for pk in placement.device_ids), key=lambda device: device.index)
     memory_mib = placement.item.device_memory_mib
     return Charge(
@@ -204,4 +212,5 @@ def _charge(placement: Placement, job: Job, ledger: Ledger) -> Charge:
         runs=tuple(ledger.runs[run_id] for run_id in sorted(placement.item.run_ids)),
         devices=tuple(devices),
         granted_mib=tuple(memory_mib or device.memory_mib for device in devices),
+        earlier=earlier,
     )

@@ -1,9 +1,9 @@
-"""Automatic windows are moved by the tick, before it decides: see window_rule for how.
+"""Automatic windows are moved by the ticker, before it decides, and halved by what ends a job: see window_rule for how.
 
 Whether one more would start is asked of the same decision that the tick makes, with windows larger by one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
@@ -19,9 +19,7 @@ _COLUMNS = ("max_parallel", "open_jobs", "window_changed_at", "window_halved_at"
 
 def adjust(*, now: datetime, pool: str | None = None, most: int | None = None) -> None:
     """Move the windows of what waits; `pool` and `most` are as for a tick."""
-    waiting = Run.objects.queued().filter(cell__experiment=OuterRef("pk"))
-    approved = Experiment.objects.filter(max_parallel_is_auto=True, approved_at__isnull=False)
-    experiments = list(approved.filter(Exists(waiting)).only(*_COLUMNS))  # not their documents
+    experiments = list(_that_wait())
     if not experiments:
         return
     proven = [experiment for experiment in experiments if _is_proven(experiment, now)]
@@ -34,6 +32,26 @@ def adjust(*, now: datetime, pool: str | None = None, most: int | None = None) -
             one_more_would_start=experiment.pk in starting,
         )
         _move(experiment, next_window(experiment.max_parallel, facts), facts, now)
+
+
+def halve(*, experiment_ids: Collection[int], now: datetime) -> None:
+    """Answer runs that have just run out of memory, in the transaction that says so: the agent refills after it, and must
+    not start the next one into a window that was too large."""
+    for experiment in _that_wait().filter(pk__in=experiment_ids):
+        facts = WindowFacts(
+            devices=_devices_of(experiment).count(),
+            ran_out_of_memory=_ran_out_of_memory(experiment),
+            is_proven=False,
+            one_more_would_start=False,
+        )
+        _move(experiment, next_window(experiment.max_parallel, facts), facts, now)
+
+
+def _that_wait() -> QuerySet[Experiment]:
+    """Without their documents."""
+    waiting = Run.objects.queued().filter(cell__experiment=OuterRef("pk"))
+    approved = Experiment.objects.filter(max_parallel_is_auto=True, approved_at__isnull=False)
+    return approved.filter(Exists(waiting)).only(*_COLUMNS).order_by("pk")
 
 
 def _that_would_start(

@@ -28,7 +28,7 @@ def tick(
     """Start what can start, of one pool where it is named; returns how many jobs were placed.
 
     `most` bounds how many queued runs of a pool are looked at (see queue.decide). An agent that ticks claims what it
-    places on its own node, and leaves it to the ticker to move windows; whether the queue is paused is asked under the
+    places on its own node, and leaves it to the ticker to let windows grow; whether the queue is paused is asked under the
     locks in any case. Ticks may run side by side.
     """
     if claiming_node_id is None:

@@ -18,7 +18,7 @@ from experiments.models import Experiment
 from experiments.retries import Circumstances
 from experiments.specs import Outcome
 from experiments.states import OPEN_JOB_STATES, REASONS, Again, FinishReason, JobState
-from scheduler import queue
+from scheduler import auto_windows, queue
 from scheduler.dispatch import request_tick
 from scheduler.launchers.base import ExitRecord
 from scheduler.models import Device, Job, Launch, Lease, Node
@@ -61,6 +61,8 @@ def end_jobs(*, ended: Sequence[EndedJob], now: datetime) -> set[int]:
     _write_rows(ending, now)
     _release(ending, now)
     _finish_runs(ending, now)
+    if too_large := {end.job.experiment_id for end in ending if _ran_out_of_memory(end)}:
+        auto_windows.halve(experiment_ids=too_large, now=now)
     Launch.objects.filter(job__in=ids).update(is_open=False)
     request_tick()
     return ids
@@ -109,6 +111,10 @@ def _finish_runs(ending: Iterable[EndedJob], now: datetime) -> None:
     for end, run_id, outcome in outcomes:
         if run_id not in succeeded:
             finish_run(job=end.job, run_id=run_id, outcome=outcome, log_tail=end.log_tail, now=now)
+
+
+def _ran_out_of_memory(end: EndedJob) -> bool:
+    return any(outcome.reason == FinishReason.OUT_OF_MEMORY for outcome in end.outcomes.values())
 
 
 def _storable(text: str) -> str:

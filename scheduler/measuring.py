@@ -4,6 +4,7 @@ Gathering reads files and may fail for one run or the other; keeping what was ga
 ends the jobs, so that no run ends without what was measured of it.
 """
 
+import contextlib
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -41,7 +42,8 @@ class Gathered:
 
 def warm_up() -> None:
     """Read what does not change from job to job, which takes longer than all the rest: not at the end of the first one."""
-    ml_versions(Path(settings.ML_PYTHON))
+    with contextlib.suppress(OSError):  # an environment that cannot be read is told of where it is needed
+        ml_versions(Path(settings.ML_PYTHON))
 
 
 def gather(
@@ -52,7 +54,7 @@ def gather(
     runs: Mapping[int, Run],
     now: datetime,
 ) -> Gathered:
-    """`runs` has those that the jobs carry, with their models (`with_models`).
+    """`runs` has those that the jobs carry, by their ids, each with its cell's model.
 
     A run that cannot be harvested is left out, and stays marked so.
     """

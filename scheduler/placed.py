@@ -3,7 +3,7 @@
 Whoever places a job has read all of it, and hands it on; an agent keeps it for as long as the job runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,16 +26,18 @@ class Charge:
     runs: tuple[Run, ...]
     devices: tuple[Device, ...]
     granted_mib: tuple[int, ...]  # of each device
+    earlier: Mapping[
+        int, tuple[Path, ...]
+    ]  # by run: where earlier jobs may have left whole epochs, the newest first
 
     @cached_property
     def placed(self) -> PlacedJob:
         """As its program sees it."""
-        earlier = _earlier_directories(self.runs)
         return PlacedJob(
             job_id=self.job.pk,
             title=self.job.title,
             paths=paths_of(self.job),
-            runs=tuple(_carried(run, earlier.get(run.pk, ())) for run in self.runs),
+            runs=tuple(_carried(run, self.earlier.get(run.pk, ())) for run in self.runs),
             devices=tuple(map(_granted, self.devices, self.granted_mib)),
             cpu_threads=self.job.cpu_threads,
         )
@@ -70,6 +72,7 @@ def charges(jobs: Sequence[Job]) -> list[Charge]:
     if not jobs:
         return []
     runs = _carried_by(jobs)
+    earlier = earlier_directories(run for carried in runs.values() for run in carried)
     leases: dict[int, list[Lease]] = {}
     for lease in Lease.objects.filter(job__in=jobs).select_related("device").order_by("device__index"):
         leases.setdefault(lease.job_id, []).append(lease)
@@ -79,9 +82,23 @@ def charges(jobs: Sequence[Job]) -> list[Charge]:
             runs=tuple(runs.get(job.pk, ())),
             devices=tuple(lease.device for lease in leases.get(job.pk, ())),
             granted_mib=tuple(lease.memory_mib for lease in leases.get(job.pk, ())),
+            earlier=earlier,
         )
         for job in jobs
     ]
+
+
+def earlier_directories(runs: Iterable[Run]) -> dict[int, tuple[Path, ...]]:
+    """Of those that are fine-tunes, where earlier jobs may have left whole epochs, the newest first."""
+    trained = [run.pk for run in runs if run.kind == RunKind.FINETUNE]
+    if not trained:
+        return {}
+    before = Launch.objects.filter(run__in=trained, is_open=False)
+    before = before.exclude(job__directory="").exclude(job__ending="NOT_LAUNCHED")
+    found: dict[int, tuple[Path, ...]] = {}
+    for run_id, directory in before.order_by("-job_id").values_list("run_id", "job__directory"):
+        found[run_id] = (*found.get(run_id, ()), Path(directory))
+    return found
 
 
 def program_of(job: PlacedJob) -> Program:
@@ -94,19 +111,6 @@ def _carried_by(jobs: Sequence[Job]) -> dict[int, list[Run]]:
     for launch in launches.order_by("run_id"):
         carried.setdefault(launch.job_id, []).append(launch.run)
     return carried
-
-
-def _earlier_directories(runs: Sequence[Run]) -> dict[int, tuple[Path, ...]]:
-    """Where earlier jobs of fine-tunes may have left whole epochs."""
-    trained = [run.pk for run in runs if run.kind == RunKind.FINETUNE]
-    if not trained:
-        return {}
-    before = Launch.objects.filter(run__in=trained, is_open=False)
-    before = before.exclude(job__directory="").exclude(job__ending="NOT_LAUNCHED")
-    found: dict[int, tuple[Path, ...]] = {}
-    for run_id, directory in before.order_by("-job_id").values_list("run_id", "job__directory"):
-        found[run_id] = (*found.get(run_id, ()), Path(directory))
-    return found
 
 
 def _granted(device: Device, memory_mib: int) -> GrantedDevice:

@@ -174,7 +174,7 @@ def _front(
 ) -> tuple[list[EligibleRun], dict[int, int]]:
     """The first runs of every pool that has something free, and what is left of their experiments' windows."""
     is_open = Q(cell__experiment__open_jobs__lt=F("cell__experiment__max_parallel"))
-    runs = _ready().filter(is_open | Q(cell__experiment_id__in=wider) if wider else is_open)
+    runs = _ready().filter((is_open | Q(cell__experiment_id__in=wider)) if wider else is_open)
     free = Counter(node.pool for node in nodes for device in node.devices if device.free_mib)
     rows = [
         row

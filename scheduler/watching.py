@@ -27,7 +27,7 @@ from scheduler.programs.base import Command, PlacedJob, Surroundings, Verdict, f
 log = logging.getLogger(__name__)
 
 LOG_TAIL_LINES = 40
-_OF_LAUNCH = (
+_OF_RUN_AT_ITS_END = (
     "run__spec",
     "run__fencing_token",
     "run__cancel_requested_at",
@@ -158,7 +158,7 @@ def _in_charge_of(job_ids: Collection[int], known: Mapping[int, Charge]) -> list
 def _carried_still(there: Sequence[Charge]) -> dict[int, Run]:
     """The runs that have not ended, as they are now, with what their measurements are kept under."""
     launches = Launch.objects.filter(job__in=[each.job.pk for each in there], is_open=True)
-    with_models = launches.select_related("run__cell__base_model").only(*_OF_LAUNCH).order_by()
+    with_models = launches.select_related("run__cell__base_model").only(*_OF_RUN_AT_ITS_END).order_by()
     return {launch.run_id: launch.run for launch in with_models}
 
 

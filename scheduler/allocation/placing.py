@@ -83,9 +83,8 @@ class _Pass:
         self._ends = ends
         self._now = now
         self._head: Reservation | None = None
-        self._lackers: list[
-            tuple[QueueItem, May]
-        ] = []  # of which the first that can have one has a reservation
+        # Of these the first that can have one has a reservation.
+        self._lackers: list[tuple[QueueItem, May]] = []
         self._before_head: dict[str, list[Running]] = {}  # placed in this pass, by node
         self._holders: dict[Shape, frozenset[str]] = {}
         self._lacking: set[Shape] = set()

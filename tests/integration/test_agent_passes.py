@@ -25,7 +25,7 @@ from tests.unit.jobs import record
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-QUERIES_OF_AN_END = 17  # what each costs is in docs/benchmarks.md, "How long a device stands idle"
+QUERIES_OF_AN_END = 17  # what they cost together is in docs/benchmarks.md, "How long a device stands idle"
 QUERIES_OF_A_REFILL = 16
 LONG = spec_to_json(SimulatedSpec(duration_seconds=600))
 SHORT = spec_to_json(SimulatedSpec(duration_seconds=0.01))
@@ -107,6 +107,53 @@ def test_what_was_just_placed_is_launched_without_reading_it_again() -> None:
         launched = watching.launch_all(claimed=taken, launcher=SimulatedLauncher(), now=timezone.now())
     assert launched == {charge.job.pk for charge in taken}
     assert not [query for query in asked.captured_queries if query["sql"].startswith("SELECT")]
+
+
+def test_what_the_ticker_placed_is_claimed_though_something_ends_in_every_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    agent = simulated_agent(2)
+    queue_simulated(1, LONG)
+    dispatch.tick(now=timezone.now(), send=lambda charge: None)
+    monkeypatch.setattr(agent, "_end", lambda: True)
+    monkeypatch.setattr(agent, "_inspect_at", 0.0)
+    agent.step(timeout_seconds=0)
+    assert Job.objects.get().state == JobState.RUNNING
+
+
+def test_an_agent_that_looks_anew_forgets_what_it_knew() -> None:
+    agent = simulated_agent(1)
+    queue_simulated(1, LONG)
+    dispatch.tick(now=timezone.now(), send=lambda charge: None)
+    agent.step(timeout_seconds=0)
+    job = Job.objects.get()
+    assert agent.watches(job.pk)
+    Job.objects.filter(pk=job.pk).update(state=JobState.ENDED, ended_at=NOW)
+    agent._adopt_all()
+    assert not agent.watches(job.pk)
+
+
+def test_a_job_whose_launch_was_not_written_down_is_known_to_run_once_it_is_adopted() -> None:
+    launcher = SimulatedLauncher()
+    reading = inventory.read_simulated(name="sim", text="1x1GiB")
+    agent = Agent(reading=reading, launcher=launcher, send=lambda charge: None)
+    agent.step(timeout_seconds=0)
+    queue_simulated(1, LONG)
+    dispatch.tick(now=timezone.now(), send=lambda charge: None)
+    agent.step(timeout_seconds=0)
+    Job.objects.update(state=JobState.CLAIMED, started_at=None)  # as if the database had gone away before
+    agent._adopt_all()
+    known = agent._watched[Job.objects.get().pk].job
+    assert (known.state, known.started_at) == (JobState.RUNNING, Job.objects.get().started_at)
+    assert Job.objects.get().state == JobState.RUNNING
+
+
+def test_fine_tunes_are_asked_for_earlier_epochs_at_once_however_many_there_are() -> None:
+    jobs = [charge.job for charge in running_commands(5)]
+    Run.objects.update(kind=RunKind.FINETUNE)
+    with CaptureQueriesContext(connection) as asked:
+        charges(jobs)
+    assert len(asked.captured_queries) == 3
 
 
 def test_what_runs_is_read_only_where_something_would_pass_a_head() -> None:

@@ -134,10 +134,23 @@ def test_a_run_that_was_started_after_it_was_halved_halves_it_again() -> None:
     assert (tick(now + timedelta(seconds=5)), window()) == (1, 1)  # never nothing
 
 
+def test_it_is_halved_before_an_agent_refills_what_ran_out_of_memory() -> None:
+    automatic(runs=8, devices=4, window=4)
+    assert tick(START) == 4
+    first, *_ = open_jobs()
+    end([first], TOO_LARGE, START + LATER)
+    assert window() == 2
+    node_id = Device.objects.all()[0].node_id
+    refilled = dispatch.tick(
+        now=START + LATER, send=lambda job: None, pool="", most=32, claiming_node_id=node_id
+    )
+    assert (refilled, len(open_jobs())) == (0, 3)
+
+
 def test_after_it_was_halved_only_a_later_run_lets_it_grow() -> None:
     automatic(runs=20, devices=8)
     now = grow(4)
-    end(open_jobs()[:3], TOO_LARGE, now)
+    end(open_jobs()[:3], TOO_LARGE, now + timedelta(seconds=0.5))
     assert (tick(now + timedelta(seconds=1)), window()) == (1, 2)
     end(open_jobs()[:1], GOOD, now + timedelta(seconds=2))  # an earlier one
     assert (tick(now + timedelta(seconds=3)), window()) == (1, 2)

@@ -42,6 +42,13 @@ def test_approval_queues_every_run_once() -> None:
         lifecycle.approve(experiment=experiment, user=None, now=NOW)
 
 
+def test_of_runs_that_start_together_only_those_that_were_queued_have_an_event() -> None:
+    queued, cancelled = make_run(state=RunState.QUEUED), make_run(state=RunState.CANCELLED)
+    job_of = {queued.pk: 7, cancelled.pk: 7}
+    assert lifecycle.start(job_of=job_of, token=7, directory="/x", now=NOW) == 1
+    assert [event.run_id for event in RunEvent.objects.filter(state=RunState.RUNNING)] == [queued.pk]
+
+
 def test_a_queued_run_is_started_once() -> None:
     run = make_run(state=RunState.QUEUED)
     assert start(run, job_id=7) == 1
