@@ -69,6 +69,8 @@ def set_window(
         change = {"max_parallel_is_auto": False, "max_parallel": _number(max_parallel)}
     this = Experiment.objects.filter(pk=experiment.pk)
     before = this.select_for_update().values("max_parallel", "max_parallel_is_auto").get()
+    if change.items() <= before.items():
+        return
     this.update(**change)
     _log(experiment, f"Jobs at a time: {_told(change)}; before: {_told(before)}.", user, now)
     fleet.schedule().request_tick()

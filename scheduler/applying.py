@@ -146,7 +146,7 @@ def _create_jobs(
     Job.objects.bulk_create(jobs)
     for job in jobs:
         job.directory = str(paths_of(job).directory)
-    Job.objects.bulk_create(  # an update of them all, at a fifth of what bulk_update costs
+    Job.objects.bulk_create(  # an update of them all, without the cases of bulk_update
         jobs, update_conflicts=True, unique_fields=["id"], update_fields=["directory"]
     )
     return jobs

@@ -25,26 +25,31 @@ def adjust(*, now: datetime, pool: str | None = None, most: int | None = None) -
     proven = [experiment for experiment in experiments if _is_proven(experiment, now)]
     starting = _that_would_start(proven, now, pool, most)
     for experiment in experiments:
-        facts = WindowFacts(
-            devices=_devices_of(experiment).count(),
-            ran_out_of_memory=_ran_out_of_memory(experiment),
+        _answer(
+            experiment,
+            now,
             is_proven=experiment in proven,
             one_more_would_start=experiment.pk in starting,
         )
-        _move(experiment, next_window(experiment.max_parallel, facts), facts, now)
 
 
 def halve(*, experiment_ids: Collection[int], now: datetime) -> None:
     """Answer runs that have just run out of memory, in the transaction that says so: the agent refills after it, and must
     not start the next one into a window that was too large."""
     for experiment in _that_wait().filter(pk__in=experiment_ids):
-        facts = WindowFacts(
-            devices=_devices_of(experiment).count(),
-            ran_out_of_memory=_ran_out_of_memory(experiment),
-            is_proven=False,
-            one_more_would_start=False,
-        )
-        _move(experiment, next_window(experiment.max_parallel, facts), facts, now)
+        _answer(experiment, now)
+
+
+def _answer(
+    experiment: Experiment, now: datetime, *, is_proven: bool = False, one_more_would_start: bool = False
+) -> None:
+    facts = WindowFacts(
+        devices=_devices_of(experiment).count(),
+        ran_out_of_memory=_ran_out_of_memory(experiment),
+        is_proven=is_proven,
+        one_more_would_start=one_more_would_start,
+    )
+    _move(experiment, next_window(experiment.max_parallel, facts), facts, now)
 
 
 def _that_wait() -> QuerySet[Experiment]:

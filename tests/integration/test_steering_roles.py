@@ -198,7 +198,7 @@ def test_the_log_tells_who_steered_and_how(people: People, lead: User, mine: Exp
     admin(lead, mine, "unpause"), admin(lead, mine, "unpause")
     admin(people.owner, mine, "window", max_parallel="7")
     api(lead, "experiments/mine/window", max_parallel="auto")
-    command("window", "mine", "3"), command("pause", "mine")
+    command("window", "mine", "3"), command("window", "mine", "3"), command("pause", "mine")
     told = [
         ("Paused.", "owner"),
         ("Unpaused.", "lead"),
